@@ -1,0 +1,29 @@
+"""npaae: an adversarial autoencoder whose every gradient is written by hand, in NumPy, with CuPy as a switch.
+
+Plotting (`npaae.plots`) and runs in a folder (`npaae.experiment`) are imported by name, for they need more than NumPy.
+"""
+
+from . import data, gradcheck, layers, losses, network, optim, priors
+from .errors import BadFile, InvalidInput, Unavailable, UserError
+from .model import AdversarialAutoencoder
+from .training import Record, evaluate, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdversarialAutoencoder",
+    "BadFile",
+    "InvalidInput",
+    "Record",
+    "Unavailable",
+    "UserError",
+    "data",
+    "evaluate",
+    "gradcheck",
+    "layers",
+    "losses",
+    "network",
+    "optim",
+    "priors",
+    "train",
+]

@@ -1,0 +1,79 @@
+"""NumPy or CuPy: the only file that knows which of the two computes.
+
+Everything else is handed an array module `xp` and uses it by name, so that one text of the mathematics serves both.
+There is no global switch: two models may compute on two backends in one program.
+"""
+
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .errors import InvalidInput, Unavailable
+
+Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray; CuPy ships no type stubs
+Generator: TypeAlias = Any  # numpy.random.Generator or cupy.random.Generator
+
+# Independent random streams; a generator's key is (seed, stream, epoch), so nothing about it need ever be saved.
+WEIGHTS, SHUFFLE, NOISE, SAMPLE = range(4)
+
+# 256 KiB of float32: the arrays that Adam sweeps stay near the core while ten passes go over them.
+CHUNK = 2**16
+
+
+def array_module(backend: str) -> ModuleType:
+    """The array module called "numpy" or "cupy"; "auto" is CuPy where there is a GPU, and NumPy elsewhere.
+
+    Raises InvalidInput for another name, and Unavailable where CuPy is asked for and it, or a GPU, is missing.
+    """
+    if backend not in ("numpy", "cupy", "auto"):
+        raise InvalidInput(f'backend={backend!r} came; use "numpy", "cupy" or "auto"')
+    if backend == "numpy":
+        return np
+    try:
+        return _cupy_on_a_gpu()
+    except Unavailable:
+        if backend == "auto":
+            return np
+        raise
+
+
+def _cupy_on_a_gpu() -> ModuleType:
+    try:
+        import cupy
+    except ImportError as error:
+        raise Unavailable(
+            'backend="cupy" needs CuPy, which is not installed here; install it with '
+            '`pip install "npaae[cuda12]"` or `pip install "npaae[cuda13]"` (by your CUDA version), '
+            'or use backend="numpy"'
+        ) from error
+    # `import cupy` succeeds without a GPU and the first allocation fails: ask now.
+    if not cupy.cuda.is_available():
+        raise Unavailable(
+            'backend="cupy" needs an NVIDIA GPU and its driver, and CuPy finds none here; '
+            'install the driver, or use backend="numpy"'
+        )
+    return cupy  # type: ignore[no-any-return]
+
+
+def generator(xp: ModuleType, *key: int) -> Generator:
+    """A random generator of the backend, determined by `key`, for example (seed, stream, epoch).
+
+    NumPy's is SFC64, which fills dropout masks 1.7 times as fast as its default; CuPy's is its default, XORWOW.
+    """
+    seeds = np.random.SeedSequence(key)
+    return np.random.Generator(np.random.SFC64(seeds)) if xp is np else xp.random.default_rng(seeds)
+
+
+def to_host(array: Array) -> np.ndarray[Any, Any]:
+    """The array as NumPy's; on a GPU this waits for the device."""
+    return np.asarray(array.get() if hasattr(array, "get") else array)
+
+
+def sweep(xp: ModuleType, size: int) -> list[slice]:
+    """The slices in which to sweep over flat vectors of `size` elements, several passes each.
+
+    On a CPU they are small enough for its cache to hold between the passes; on a GPU one launch over everything is best.
+    """
+    step = CHUNK if xp is np else max(size, 1)
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]

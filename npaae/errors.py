@@ -1,0 +1,47 @@
+"""What can go wrong outside the code: exceptions whose message is one sentence, and the checks of single numbers.
+
+Every exception here derives from `UserError`, so that a program can tell what its user can mend (print the sentence)
+from a defect (show the traceback). Each is also the built-in exception that a Python caller would expect.
+"""
+
+import operator
+from math import isfinite
+from typing import Any
+
+
+class UserError(Exception):
+    """Something its reader can mend: the message says what came, what was wanted and what to do."""
+
+
+class InvalidInput(UserError, ValueError):
+    """An argument outside its range, or an array of the wrong shape, type or values."""
+
+
+class BadFile(UserError, ValueError):
+    """A file that is not what its name promises: truncated, altered, or of another kind."""
+
+
+class Unavailable(UserError, RuntimeError):
+    """A data set or an array library that cannot be had on this machine."""
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """`value` as an int; raises InvalidInput, naming it, unless it is a whole number of at least `least`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise InvalidInput(f"{name}={value!r} came; it must be a whole number of at least {least}")
+    return number
+
+
+def positive_number(name: str, value: Any) -> float:
+    """`value` as a float; raises InvalidInput, naming it, unless it is positive and finite."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not (number > 0 and isfinite(number)):
+        raise InvalidInput(f"{name}={value!r} came; it must be a positive, finite number")
+    return number

@@ -1,0 +1,291 @@
+"""A training run in a folder: its flags, its progress, its files, and when to draw. What the examples share.
+
+    losses.csv             one row an epoch, current to the last whole one
+    model.npz              the model after the last whole epoch
+    losses.png, samples.png, manifold.png, latent.png, reconstructions.png      redrawn by the clock
+    config.json            what the run was started with
+
+Every file is replaced in one step, so it may be looked at, and the run stopped with Ctrl-C, at any time.
+"""
+
+import argparse
+import csv
+import io
+import json
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from tqdm import tqdm
+
+from . import data
+from .errors import InvalidInput, Unavailable, UserError, positive_number, whole_number
+from .files import replacing
+from .model import AdversarialAutoencoder
+from .priors import gaussian
+from .training import Record
+
+DRAWING_SHARE = 0.1  # of a run's wall time, at most, goes into figures
+FIRST_DRAWING = 1.5  # seconds, what a first set of figures is taken to cost before one was drawn
+
+
+# The command line
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence; argparse would print all flags first."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; --help lists the flags\n")
+
+
+def parse_flags(description: str | None, *, epochs: int, sample: bool = False) -> argparse.Namespace:
+    """The flags of an example, from the command line; `epochs` is their default, `sample` whether there is a bundled sample."""
+    parser = _Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--epochs", type=_whole(1), default=epochs, help="passes over the training set")
+    parser.add_argument("--batch-size", type=_whole(1), default=100, help="images a step")
+    parser.add_argument("--hidden", type=_whole(1), nargs="+", default=[256, 128], help="widths of the hidden layers")
+    parser.add_argument("--latent", type=_whole(1), default=2, help="dimensions of the code")
+    parser.add_argument("--prior-std", type=_positive, default=5.0, help="standard deviation of the Gaussian prior")
+    parser.add_argument("--lr-reconstruction", type=_positive, default=5e-4, help="Adam's step size in phase 1")
+    parser.add_argument("--lr-regularization", type=_positive, default=1e-4, help="Adam's step size in phases 2 and 3")
+    parser.add_argument("--seed", type=_whole(0), default=0, help="fixes weights, order, masks and draws")
+    parser.add_argument("--backend", choices=("numpy", "cupy", "auto"), default="numpy", help="auto: CuPy if there is a GPU")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision")
+    parser.add_argument("--data-dir", type=Path, help="folder of the data set's four IDX files, gzipped or not")
+    if sample:
+        parser.add_argument("--sample", action="store_true", help="train on the bundled sample")
+    parser.add_argument("--out", type=Path, help="folder for the results; by default a new one in runs/")
+    parser.add_argument("--no-progress", action="store_true", help="print one line an epoch in place of the bar")
+    return parser.parse_args()
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    return _as_flag(lambda text: whole_number("", int(text), least), f"a whole number of at least {least}")
+
+
+def _as_flag(convert: Callable[[str], Any], wanted: str) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} came, {wanted} is wanted") from error
+
+    return parse
+
+
+_positive = _as_flag(lambda text: positive_number("", text), "a positive, finite number")
+
+
+def launch(main: Callable[[], None]) -> None:
+    """Run `main` as a program: what its user can mend is one sentence on stderr and a status of 2, or 1 where the machine
+    lacks something; Ctrl-C is a status of 130. A defect keeps its traceback.
+    """
+    try:
+        main()
+    except (UserError, OSError) as error:
+        sys.exit(_say_error(error, status=2 if isinstance(error, InvalidInput) else 1))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _say_error(error: Exception, status: int) -> int:
+    print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+    return status
+
+
+# Data and model
+
+
+def mnist(flags: argparse.Namespace) -> data.Dataset:
+    """MNIST as the flags want it: the sample with --sample; else the full set; else, where that cannot be had and no folder
+    was named, the sample, saying why.
+    """
+    if flags.sample:
+        return data.mnist_sample()
+    try:
+        return data.mnist(flags.data_dir)
+    except Unavailable as error:
+        if flags.data_dir is not None:
+            raise
+        print(f"Training on the bundled sample of 10,000 digits: {error}", file=sys.stderr)
+        return data.mnist_sample()
+
+
+def build(flags: argparse.Namespace) -> AdversarialAutoencoder:
+    """The model that the flags describe."""
+    return AdversarialAutoencoder(
+        hidden=flags.hidden,
+        latent=flags.latent,
+        prior=gaussian(flags.prior_std),
+        lr_reconstruction=flags.lr_reconstruction,
+        lr_regularization=flags.lr_regularization,
+        backend=flags.backend,
+        dtype=flags.dtype,
+        seed=flags.seed,
+    )
+
+
+# The run
+
+
+class Run:
+    """The folder of one run, as a context: `progress` shows the epochs, `record` keeps one, `draw` and `save` end the run.
+
+    Ctrl-C inside the context draws once more from the last whole epoch, says where things are, and exits with 130.
+
+    Raises InvalidInput where the folder holds a run already, OSError where it cannot be written.
+    """
+
+    def __init__(self, name: str, flags: argparse.Namespace, model: AdversarialAutoencoder, dataset: data.Dataset) -> None:
+        self.flags, self.model, self.dataset = flags, model, dataset
+        self.folder = _new_folder(Path("runs"), name) if flags.out is None else flags.out
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if (self.folder / "losses.csv").exists():
+            raise InvalidInput(f"{self.folder} holds a run already; name another folder with --out")
+        self.history: list[Record] = []
+        self._start = time.perf_counter()
+        self._drawing_seconds, self._last_drawing = 0.0, FIRST_DRAWING
+        self._write_config()
+        self._write_losses()
+        self.save()
+
+    def __enter__(self) -> Self:
+        n, m = len(self.dataset.train_images), len(self.dataset.test_images)
+        print(f"Training on {self.dataset.source}: {n:,} images, {m:,} to test. Results go to {self.folder}", flush=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            elapsed, drawing = time.perf_counter() - self._start, self._drawing_seconds
+            print(f"{self._epochs_done()} in {elapsed:.0f} s, {drawing:.1f} s of it drawing. Results are in {self.folder}")
+        if kind is not KeyboardInterrupt:
+            return
+        print("Interrupted: drawing the last whole epoch …", flush=True)
+        # The step under way may have been cut in the middle of an update: what was saved was not.
+        self.model = AdversarialAutoencoder.load(self.folder / "model.npz", prior=self.model.prior)
+        self.draw()
+        print(f"Stopped after {self._epochs_done()}. Results are in {self.folder}", flush=True)
+        sys.exit(130)
+
+    def progress(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Pass the records on, showing a bar with losses and time left on a terminal, and one line an epoch elsewhere."""
+        hide = self.flags.no_progress or not sys.stderr.isatty()
+        epochs = self.flags.epochs
+        with tqdm(total=epochs, unit="epoch", disable=hide, dynamic_ncols=True) as bar:
+            for record in records:
+                bar.set_postfix_str(_losses_in_words(record), refresh=False)
+                bar.update()
+                if hide:
+                    print(f"epoch {record.epoch}/{epochs}  {_losses_in_words(record)}  {record.seconds:.2f} s", flush=True)
+                yield record
+
+    def record(self, record: Record) -> None:
+        """Keep an epoch: its row in losses.csv and the model, both or, with a Ctrl-C in between, still both; and draw the
+        figures if that leaves them, the last ones included, within their share of the wall time.
+        """
+        with _uninterrupted():
+            self.history.append(record)
+            self._write_losses()
+            self.save()
+        elapsed = time.perf_counter() - self._start
+        if self._drawing_seconds + 2 * self._last_drawing <= DRAWING_SHARE * elapsed:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw every figure, from the model as it stands."""
+        start = time.perf_counter()
+        self._write_figures()
+        self._last_drawing = time.perf_counter() - start
+        self._drawing_seconds += self._last_drawing
+
+    def save(self) -> None:
+        """Write model.npz."""
+        self.model.save(self.folder / "model.npz")
+
+    def _epochs_done(self) -> str:
+        return f"{len(self.history)} epoch{'' if len(self.history) == 1 else 's'}"
+
+    def _write_losses(self) -> None:
+        dimensions = range(self.model.latent)
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(
+            ["epoch", "reconstruction", "discriminator", "generator", "test_reconstruction"]
+            + [f"code_mean_{i}" for i in dimensions]
+            + [f"code_std_{i}" for i in dimensions]
+            + ["seconds"]
+        )
+        for record in self.history:
+            numbers = (*record[1:5], *record.code_mean, *record.code_std)
+            table.writerow([record.epoch, *(f"{number:.6f}" for number in numbers), f"{record.seconds:.3f}"])
+        with replacing(self.folder / "losses.csv") as file:
+            file.write(text.getvalue().encode())
+
+    def _write_figures(self) -> None:
+        from . import plots
+
+        images, labels = self.dataset.test_images, self.dataset.test_labels
+        figures = {
+            "losses": plots.losses(self.history),
+            "samples": plots.samples(self.model),
+            "manifold": plots.manifold(self.model),
+            "latent": plots.latent(self.model, images, labels, self.dataset.label_names),
+            "reconstructions": plots.reconstructions(self.model, images),
+        }
+        for name, figure in figures.items():
+            with replacing(self.folder / f"{name}.png") as file:
+                figure.savefig(file, format="png", dpi=100)
+
+    def _write_config(self) -> None:
+        from . import __version__
+
+        config = {
+            "flags": {name: str(value) if isinstance(value, Path) else value for name, value in vars(self.flags).items()},
+            "model": self.model.config,
+            "data": self.dataset.source,
+            "train_images": len(self.dataset.train_images),
+            "test_images": len(self.dataset.test_images),
+            "array_module": f"{self.model.xp.__name__} {self.model.xp.__version__}",
+            "npaae": __version__,
+            "python": platform.python_version(),
+        }
+        with replacing(self.folder / "config.json") as file:
+            file.write((json.dumps(config, indent=2) + "\n").encode())
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    """The first of parent/name-1, -2, … that did not exist, made."""
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = parent / f"{name}-{number}"
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def _losses_in_words(record: Record) -> str:
+    names = ("reconstruction", "discriminator", "generator")
+    return "  ".join(f"{name} {getattr(record, name):.4f}" for name in names)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Make Ctrl-C wait for the end of the block."""
+    came: list[tuple[Any, ...]] = []
+    previous = signal.signal(signal.SIGINT, lambda *arguments: came.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if came and callable(previous):
+        previous(*came[0])

@@ -1,0 +1,45 @@
+"""What counts as a batch of images, and how it becomes the rows of numbers that the mathematics works on."""
+
+from math import isqrt
+from typing import Any
+
+import numpy as np
+
+from .backend import Array
+from .errors import InvalidInput
+
+
+def as_rows(images: Array, visible: int) -> Array:
+    """The images as a view of shape (n, visible), n ≥ 1: each row one image, its pixels in reading order.
+
+    Accepts uint8 (0 … 255) or floats (in [0, 1]) of shape (n, visible) or, where `visible` is a square, (n, side, side).
+    Only shape and type are looked at, so that it costs nothing on either backend; `check_values` looks at the values.
+
+    Raises InvalidInput for anything else.
+    """
+    side = isqrt(visible)
+    shapes = [(visible,)] + ([(side, side)] if side * side == visible else [])
+    wanted = " or ".join(f"({', '.join(map(str, ('n', *shape)))})" for shape in shapes)
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
+        raise InvalidInput(f"images of type {images.dtype} came; pass uint8 in 0 … 255 or floats in [0, 1]")
+    if images.ndim < 2 or images.shape[1:] not in shapes:
+        raise InvalidInput(f"images of shape {images.shape} came; pass them as {wanted}")
+    if len(images) == 0:
+        raise InvalidInput(f"an empty batch of shape {images.shape} came; pass at least one image, as {wanted}")
+    return images.reshape(len(images), visible)
+
+
+def check_values(rows: np.ndarray[Any, Any]) -> None:
+    """Raise InvalidInput where floats are NaN or leave [0, 1]; uint8 cannot."""
+    if rows.dtype == np.uint8:
+        return
+    low, high = float(rows.min()), float(rows.max())  # either is NaN if any pixel is
+    if not (low >= 0 and high <= 1):
+        raise InvalidInput(f"pixels from {low:g} to {high:g} came; pass floats in [0, 1] without NaN, or uint8 in 0 … 255")
+
+
+def unit_interval(rows: Array, dtype: np.dtype[Any]) -> Array:
+    """The rows as `dtype` in [0, 1]: uint8 divided by 255, floats as they are."""
+    if rows.dtype == np.uint8:
+        return rows.astype(dtype) / 255
+    return rows.astype(dtype, copy=False)

@@ -1,0 +1,294 @@
+"""The adversarial autoencoder: three networks over one parameter vector, and the three phases that train them.
+
+    x ──► encoder ──► z ──► decoder ──► x̂        1 reconstruction   BCE(x̂, x)                  moves encoder + decoder
+                      │
+       prior ──► z*   └──► discriminator ──► p    2 discriminator    BCE(D(z*), 1) + BCE(D(z), 0)  moves discriminator
+                                                  3 generator        BCE(D(z), 1)                moves encoder
+
+Phases 2 and 3 together are the *regularization phase*; the encoder is the generator. Sources: A. Makhzani, J. Shlens,
+N. Jaitly, I. Goodfellow, B. Frey, "Adversarial Autoencoders", arXiv:1511.05644; S. Das, "Adversarial Autoencoders" (2019),
+whose layer counts, losses, dropout and learning rates the defaults are.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import Any, Self
+
+import numpy as np
+
+from . import checkpoint, images
+from .backend import SAMPLE, WEIGHTS, Array, Generator, array_module, generator, to_host
+from .errors import BadFile, InvalidInput, positive_number, whole_number
+from .layers import sigmoid
+from .losses import bce_with_logits
+from .network import parameter_count, perceptron
+from .optim import Adam
+from .priors import Prior, gaussian
+
+Images = Any  # whatever `images.as_rows` accepts
+HostArray = np.ndarray[Any, Any]
+
+ROWS_AT_ONCE = 1000  # evaluation goes through the networks in pieces, so that its memory does not grow with n
+
+
+class AdversarialAutoencoder:
+    """An autoencoder whose codes are made to follow a prior, every gradient of it written by hand.
+
+    hidden: the widths of the encoder's hidden layers; the decoder mirrors them and the discriminator has them too.
+    latent, visible: dimensions of a code and of an image. prior: a callable (rng, n, dim) → (n, dim) samples.
+    dropout, discriminator_dropout: rates in [0, 1) after the hidden layers of encoder and decoder, and of the discriminator.
+    lr_reconstruction, lr_regularization: Adam's step sizes in phase 1, and in phases 2 and 3.
+    backend: "numpy", "cupy" or "auto". dtype: "float32" to run, "float64" to audit. seed: a whole number ≥ 0; it fixes
+    the initial weights and all that training draws.
+
+    Attributes: `theta`, the flat parameter vector on the backend, in the order encoder, decoder, discriminator, and
+    `gradient`, laid out likewise; `encoder`, `decoder`, `discriminator`, networks that are views of the two. Both the
+    decoder and the discriminator end in logits: σ is folded into the losses, and applied in `decode`. `epoch` counts
+    the epochs trained.
+
+    Raises InvalidInput (a ValueError) for an argument outside its range, Unavailable (a RuntimeError) for a missing backend.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden: Sequence[int] = (256, 128),
+        latent: int = 2,
+        visible: int = 784,
+        prior: Prior = gaussian(std=5.0),
+        dropout: float = 0.25,
+        discriminator_dropout: float = 0.20,
+        lr_reconstruction: float = 5e-4,
+        lr_regularization: float = 1e-4,
+        backend: str = "numpy",
+        dtype: str = "float32",
+        seed: int = 0,
+    ) -> None:
+        sizes = hidden if isinstance(hidden, Iterable) else (hidden,)
+        hidden = tuple(whole_number("hidden", width, 1) for width in sizes)
+        if not hidden:
+            raise InvalidInput("hidden=() came; give the width of at least one hidden layer")
+        latent, visible = whole_number("latent", latent, 1), whole_number("visible", visible, 1)
+        lr_reconstruction = positive_number("lr_reconstruction", lr_reconstruction)
+        lr_regularization = positive_number("lr_regularization", lr_regularization)
+        if dtype not in ("float32", "float64"):
+            raise InvalidInput(f'dtype={dtype!r} came; use "float32" to run or "float64" to audit')
+        seed = whole_number("seed", seed, 0)
+        if not callable(prior):
+            raise InvalidInput(f"prior={prior!r} came; a prior is a callable (rng, n, dim) -> samples of shape (n, dim)")
+
+        self.xp = xp = array_module(backend)
+        self.dtype = np.dtype(dtype)
+        self.latent, self.visible, self.prior, self.seed = latent, visible, prior, seed
+        self.epoch = 0
+        self.config = {
+            "hidden": hidden,
+            "latent": latent,
+            "visible": visible,
+            "prior": asdict(prior) if isinstance(prior, gaussian) else None,
+            "dropout": dropout,
+            "discriminator_dropout": discriminator_dropout,
+            "lr_reconstruction": lr_reconstruction,
+            "lr_regularization": lr_regularization,
+            "dtype": dtype,
+            "seed": seed,
+        }
+
+        encoder_sizes = (visible, *hidden, latent)
+        decoder_sizes = encoder_sizes[::-1]
+        discriminator_sizes = (latent, *hidden, 1)
+        encoder_end = parameter_count(encoder_sizes)
+        decoder_end = encoder_end + parameter_count(decoder_sizes)
+        encoder, decoder = slice(0, encoder_end), slice(encoder_end, decoder_end)
+        autoencoder, discriminator = slice(0, decoder_end), slice(decoder_end, None)
+
+        self.theta = theta = xp.zeros(decoder_end + parameter_count(discriminator_sizes), self.dtype)
+        self.gradient = gradient = xp.zeros_like(theta)
+        self.encoder = perceptron(xp, encoder_sizes, dropout, theta[encoder], gradient[encoder])
+        self.decoder = perceptron(xp, decoder_sizes, dropout, theta[decoder], gradient[decoder])
+        self.discriminator = perceptron(
+            xp, discriminator_sizes, discriminator_dropout, theta[discriminator], gradient[discriminator]
+        )
+        rng = generator(np, seed, WEIGHTS)
+        for network in (self.encoder, self.decoder, self.discriminator):
+            network.initialise(rng)
+
+        # The encoder has two Adams, for it descends two losses whose gradients have little to do with each other.
+        self.reconstruction_adam = Adam(xp, theta[autoencoder], gradient[autoencoder], lr_reconstruction)
+        self.discriminator_adam = Adam(xp, theta[discriminator], gradient[discriminator], lr_regularization)
+        self.generator_adam = Adam(xp, theta[encoder], gradient[encoder], lr_regularization)
+
+    # Training: the algorithm box of the paper
+
+    def step(self, x: Array, rng: Generator) -> tuple[Array, Array, Array]:
+        """Train on one batch: the three phases, in order, dropout on in each.
+
+        x: (n, visible) on the backend, uint8 or floats in [0, 1] (the values are not checked here); it is not written to.
+        rng: the backend's random generator, from which the dropout masks and the prior's samples are drawn.
+
+        Returns the losses (reconstruction, discriminator, generator), each taken before its phase's update, as
+        0-dimensional values on the backend. The discriminator's is a sum of two means: where it cannot tell the codes
+        from the prior it is 2 ln 2 = 1.386, and the generator's is ln 2 = 0.693.
+        """
+        x = images.unit_interval(images.as_rows(x, self.visible), self.dtype)
+
+        reconstruction_loss = self.reconstruction_gradient(x, rng)
+        self.reconstruction_adam.step()
+
+        codes, encoder_caches = self.encoder.forward(x, rng)  # phase 2 leaves the encoder alone: one pass serves both
+        discriminator_loss = self.discriminator_gradient(codes, rng)
+        self.discriminator_adam.step()
+
+        generator_loss = self.generator_gradient(codes, encoder_caches, rng)
+        self.generator_adam.step()
+        return reconstruction_loss, discriminator_loss, generator_loss
+
+    def reconstruction_gradient(self, x: Array, rng: Generator | None) -> Array:
+        """Phase 1: L = BCE(σ(decoder(encoder(x))), x), the mean over n · visible pixels.
+
+        Writes dL/dθ for the encoder and the decoder into `gradient` and returns L. x: (n, visible) of the model's dtype.
+        """
+        codes, encoder_caches = self.encoder.forward(x, rng)  # (n, visible) -> (n, latent)
+        logits, decoder_caches = self.decoder.forward(codes, rng)  # (n, latent) -> (n, visible)
+        loss, dlogits = bce_with_logits(self.xp, logits, x)
+        dcodes = self.decoder.backward(dlogits, decoder_caches)
+        self.encoder.backward(dcodes, encoder_caches, inputs=False)
+        return loss
+
+    def discriminator_gradient(self, codes: Array, rng: Generator) -> Array:
+        """Phase 2: L = BCE(D(z*), 1) + BCE(D(z), 0), each a mean over n, for z* drawn from the prior.
+
+        Writes dL/dθ for the discriminator into `gradient` and returns L. codes: z, (n, latent), taken as constants.
+        """
+        n = len(codes)
+        real = self.draw_prior(rng, n)
+        # One batch of both: a single forward pass, whose caches cannot be mistaken for another's.
+        logits, caches = self.discriminator.forward(self.xp.concatenate((real, codes)), rng)  # (2n, latent) -> (2n, 1)
+        real_loss, dreal = bce_with_logits(self.xp, logits[:n], 1.0)
+        fake_loss, dfake = bce_with_logits(self.xp, logits[n:], 0.0)
+        self.discriminator.backward(self.xp.concatenate((dreal, dfake)), caches, inputs=False)
+        return real_loss + fake_loss
+
+    def generator_gradient(self, codes: Array, encoder_caches: Sequence[Any], rng: Generator | None) -> Array:
+        """Phase 3: L = BCE(D(z), 1), the mean over n; the non-saturating form, for it falls where D is not yet fooled.
+
+        Writes dL/dθ for the encoder into `gradient` and returns L. The gradient passes *through* the discriminator, of
+        which nothing is written. codes, encoder_caches: what the encoder's forward pass returned.
+        """
+        logits, discriminator_caches = self.discriminator.forward(codes, rng)  # (n, latent) -> (n, 1)
+        loss, dlogits = bce_with_logits(self.xp, logits, 1.0)
+        dcodes = self.discriminator.backward(dlogits, discriminator_caches, parameters=False)
+        self.encoder.backward(dcodes, encoder_caches, inputs=False)
+        return loss
+
+    def draw_prior(self, rng: Generator, n: int) -> Array:
+        """n samples of the prior, (n, latent), on the backend and in the model's dtype.
+
+        Raises InvalidInput where the prior returns another shape.
+        """
+        samples = self.xp.asarray(self.prior(rng, n, self.latent), self.dtype)
+        if samples.shape != (n, self.latent):
+            raise InvalidInput(
+                f"the prior returned an array of shape {samples.shape}; it must return {(n, self.latent)}, that is (n, dim)"
+            )
+        return samples
+
+    # Use: NumPy arrays in, NumPy arrays out, dropout off
+
+    def encode(self, images: Images) -> HostArray:
+        """The codes of images, (n, latent).
+
+        images: uint8 in 0 … 255 or floats in [0, 1], of shape (n, visible) or (n, side, side). Raises InvalidInput otherwise.
+        """
+        return self._evaluate(self._encode, self._checked_rows(images))
+
+    def decode(self, codes: Any) -> HostArray:
+        """The images of codes, (n, visible) in (0, 1). codes: finite, (n, latent). Raises InvalidInput otherwise."""
+        codes = np.asarray(codes)
+        if codes.dtype.kind not in "fiu" or codes.ndim != 2 or codes.shape[1] != self.latent or not len(codes):
+            raise InvalidInput(
+                f"codes of shape {codes.shape} and type {codes.dtype} came; "
+                f"pass at least one row of {self.latent} numbers, as (n, {self.latent})"
+            )
+        if not np.isfinite(codes).all():
+            raise InvalidInput("codes with NaN or infinity came; pass finite ones")
+        return self._evaluate(self._decode, codes)
+
+    def reconstruct(self, images: Images) -> HostArray:
+        """decode(encode(images)), as rows: (n, visible) in (0, 1). Accepts and refuses what `encode` does."""
+        return self._evaluate(lambda rows: self._decode(self._encode(rows)), self._checked_rows(images))
+
+    def sample(self, n: int, *, seed: int | None = None) -> HostArray:
+        """n novel images, (n, visible) in (0, 1): the decoded codes of `sample_prior(n, seed=seed)`."""
+        return self.decode(self.sample_prior(n, seed=seed))
+
+    def sample_prior(self, n: int, *, seed: int | None = None) -> HostArray:
+        """n codes drawn from the prior, (n, latent); the same seed gives the same codes, None fresh ones.
+
+        Raises InvalidInput where n < 1 or seed < 0.
+        """
+        rng = self.xp.random.default_rng() if seed is None else generator(self.xp, whole_number("seed", seed, 0), SAMPLE)
+        return to_host(self.draw_prior(rng, whole_number("n", n, 1)))
+
+    def _checked_rows(self, batch: Images) -> HostArray:
+        rows: HostArray = images.as_rows(np.asarray(batch), self.visible)
+        images.check_values(rows)
+        return rows
+
+    def _encode(self, rows: Array) -> Array:
+        return self.encoder.forward(images.unit_interval(rows, self.dtype))[0]
+
+    def _decode(self, codes: Array) -> Array:
+        return sigmoid(self.xp, self.decoder.forward(codes.astype(self.dtype, copy=False))[0])
+
+    def _evaluate(self, function: Callable[[Array], Array], rows: HostArray) -> HostArray:
+        pieces = (rows[i : i + ROWS_AT_ONCE] for i in range(0, len(rows), ROWS_AT_ONCE))
+        return np.concatenate([to_host(function(self.xp.asarray(piece))) for piece in pieces])
+
+    # Saving
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the whole model, optimisers included, to `path` (by custom .npz), so that `load` gives an equal one.
+
+        The file is replaced in one step. A prior of the user's own cannot be written: `load` must be given it again.
+        """
+        arrays = {name: to_host(array) for name, array in self._arrays().items()}
+        steps = {f"{name}.t": adam.t for name, adam in self._adams().items()}
+        checkpoint.write(path, self.config, {"epoch": self.epoch, **arrays, **steps})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, backend: str = "numpy", prior: Prior | None = None) -> Self:
+        """The model that `save` wrote, on any backend, whichever it was trained on.
+
+        prior: only needed for a model that was trained with a prior of the user's own.
+
+        Raises BadFile (a ValueError) where the file holds no such model, OSError where it cannot be read, and InvalidInput
+        where it needs a prior and got none.
+        """
+        config, arrays = checkpoint.read(path)
+        file = os.fspath(path)
+        try:
+            saved_prior = config.pop("prior")
+            if prior is None and saved_prior is None:
+                raise InvalidInput(f"{file} was trained with a prior of your own; pass it again, as load(path, prior=…)")
+            model = cls(**config, prior=prior or gaussian(**saved_prior), backend=backend)
+            for name, array in model._arrays().items():
+                saved = arrays[name]
+                if saved.shape != array.shape or saved.dtype != array.dtype:
+                    raise BadFile(f"{file} is damaged: its {name} does not fit its own configuration; use another copy")
+                array[...] = model.xp.asarray(saved)
+            for name, adam in model._adams().items():
+                adam.t = int(arrays[f"{name}.t"])
+            model.epoch = int(arrays["epoch"])
+        except (KeyError, TypeError) as error:
+            raise BadFile(f"{file} is damaged: {error}; use another copy") from error
+        return model
+
+    def _adams(self) -> dict[str, Adam]:
+        names = ("reconstruction_adam", "discriminator_adam", "generator_adam")
+        return {name: getattr(self, name) for name in names}
+
+    def _arrays(self) -> dict[str, Array]:
+        moments = {f"{name}.{m}": getattr(adam, m) for name, adam in self._adams().items() for m in "MV"}
+        return {"theta": self.theta, **moments}

@@ -1,0 +1,62 @@
+"""Adam, over one flat stretch of parameters."""
+
+from math import sqrt
+from types import ModuleType
+
+from .backend import Array, sweep
+
+
+class Adam:
+    """Kingma and Ba's Adam (arXiv:1412.6980, Algorithm 1), for parameters θ with gradient g at step t = 1, 2, …:
+
+        m ← β₁ m + (1 − β₁) g         m̂ = m / (1 − β₁ᵗ)
+        v ← β₂ v + (1 − β₂) g²        v̂ = v / (1 − β₂ᵗ)         θ ← θ − α m̂ / (√v̂ + ε)
+
+    It keeps M = m / (1 − β₁) and V = v / (1 − β₂) instead, which obey M ← β₁ M + g and V ← β₂ V + g². With
+    c = √((1 − β₂) / (1 − β₂ᵗ)), so that √v̂ = c √V, the same update is
+
+        θ ← θ − α (1 − β₁) / ((1 − β₁ᵗ) c) · M / (√V + ε / c)
+
+    where all but the last factor is one number a step: two passes over memory fewer than the form above.
+
+    `parameters` and `gradient` are flat and of one size; they are views that the step reads and `parameters` is written to.
+    """
+
+    def __init__(
+        self,
+        xp: ModuleType,
+        parameters: Array,
+        gradient: Array,
+        learning_rate: float,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+    ) -> None:
+        self.xp = xp
+        self.parameters, self.gradient = parameters, gradient
+        self.learning_rate, self.beta1, self.beta2, self.epsilon = learning_rate, beta1, beta2, epsilon
+        self.M, self.V = xp.zeros_like(parameters), xp.zeros_like(parameters)
+        self.t = 0
+        self._slices = sweep(xp, parameters.size)
+        self._scratch = xp.empty_like(parameters[self._slices[0]])
+
+    def step(self) -> None:
+        """Move the parameters once, by the gradient as it stands."""
+        xp = self.xp
+        self.t += 1
+        c = sqrt((1 - self.beta2) / (1 - self.beta2**self.t))
+        rate = self.learning_rate * (1 - self.beta1) / ((1 - self.beta1**self.t) * c)
+        epsilon = self.epsilon / c
+        for part in self._slices:
+            theta, g, M, V = self.parameters[part], self.gradient[part], self.M[part], self.V[part]
+            update = self._scratch[: theta.size]
+            M *= self.beta1
+            M += g
+            V *= self.beta2
+            xp.multiply(g, g, out=update)
+            V += update
+            xp.sqrt(V, out=update)
+            update += epsilon
+            xp.divide(M, update, out=update)
+            update *= rate
+            theta -= update

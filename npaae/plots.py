@@ -1,0 +1,126 @@
+"""The report's figures and three more. Each function returns a matplotlib Figure; saving it is the caller's business.
+
+The only file that imports matplotlib, and without pyplot: no window system, no global state, nothing to close.
+"""
+
+from collections.abc import Sequence
+from math import isqrt, log
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
+from matplotlib.ticker import MaxNLocator
+
+from .errors import InvalidInput
+from .model import AdversarialAutoencoder
+from .training import Record
+
+Array = np.ndarray[Any, Any]
+
+TRAIN, TEST = "#1f4e8c", "#d9822b"
+PRIOR_DRAWS = 100_000  # enough to place a percentile to within a hundredth of the prior's spread
+
+
+def losses(history: Sequence[Record]) -> Figure:
+    """The three losses over the epochs (the report's Figure 1), with lines where discriminator and generator balance."""
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    epochs = [record.epoch for record in history]
+    left.plot(epochs, [record.reconstruction for record in history], color=TRAIN, label="training (dropout on)")
+    if history and history[0].test_reconstruction is not None:
+        left.plot(epochs, [record.test_reconstruction for record in history], color=TEST, label="test (dropout off)")
+    left.set(title="Reconstruction", ylabel="mean BCE (nats)")
+    middle.plot(epochs, [record.discriminator for record in history], color=TRAIN, label="training")
+    middle.axhline(2 * log(2), color="grey", linestyle=":", label="2 ln 2: codes and prior look alike")
+    middle.set(title="Discriminator")
+    right.plot(epochs, [record.generator for record in history], color=TRAIN, label="training")
+    right.axhline(log(2), color="grey", linestyle=":", label="ln 2: codes and prior look alike")
+    right.set(title="Generator")
+    for axes in (left, middle, right):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False)
+    return figure
+
+
+def samples(model: AdversarialAutoencoder, *, seed: int = 0) -> Figure:
+    """10 × 10 novel images: decoded draws from the prior (the report's Figure 2)."""
+    return image_grid(model.sample(100, seed=seed), columns=10)
+
+
+def manifold(model: AdversarialAutoencoder, *, side: int = 20) -> Figure:
+    """side × side decoded codes, on a grid over the percentiles of the prior's first two dimensions.
+
+    Percentiles, because equal steps in probability show each region as large as the prior makes it likely; they are taken
+    from draws, so that any prior will do. Other dimensions stay at their median. A one-dimensional code fills the grid in
+    reading order.
+    """
+    draws = model.sample_prior(PRIOR_DRAWS, seed=0).astype(np.float64)
+    cells = side if model.latent > 1 else side * side
+    levels = (np.arange(cells) + 0.5) / cells
+    codes = np.tile(np.median(draws, axis=0), (side * side, 1))
+    first = np.quantile(draws[:, 0], levels)
+    if model.latent > 1:
+        second = np.quantile(draws[:, 1], levels)[::-1]  # upwards, as on the latent plane
+        codes[:, 0], codes[:, 1] = np.tile(first, side), np.repeat(second, side)
+    else:
+        codes[:, 0] = first
+    return image_grid(model.decode(codes), columns=side)
+
+
+def latent(model: AdversarialAutoencoder, images: Array, labels: Array, label_names: Sequence[str]) -> Figure:
+    """The codes of labelled images, coloured by label, over the prior's circles of one and two standard deviations.
+
+    Of a code with more than two dimensions the first two are shown; one with a single dimension is spread by its label.
+    """
+    codes, draws = model.encode(images), model.sample_prior(PRIOR_DRAWS, seed=0).astype(np.float64)
+    figure = Figure(figsize=(7.6, 6.4), layout="constrained")
+    axes = figure.subplots()
+    x, y = (codes[:, 0], codes[:, 1]) if model.latent > 1 else (codes[:, 0], labels)
+    points = axes.scatter(x, y, c=labels, cmap="tab10", vmin=-0.5, vmax=9.5, s=9, alpha=0.6, linewidths=0)
+    handles, _ = points.legend_elements(num=list(range(len(label_names))), markersize=8, alpha=1.0)
+    axes.legend(handles, label_names, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    mean, std = draws.mean(axis=0), draws.std(axis=0)
+    axes.set_xlabel("$z_0$")
+    if model.latent == 1:
+        axes.set(ylabel="label", yticks=range(len(label_names)), title="Encoded test set; lines at the prior's ±1σ, ±2σ")
+        for k in (-2, -1, 1, 2):
+            axes.axvline(mean[0] + k * std[0], color="black", linestyle="--", linewidth=1)
+        return figure
+    for k in (1, 2):
+        axes.add_patch(Ellipse(mean[:2], 2 * k * std[0], 2 * k * std[1], fill=False, linestyle="--", linewidth=1))
+        axes.annotate(f"{k}σ", (mean[0], mean[1] + k * std[1]), ha="center", va="bottom")
+    axes.set(ylabel="$z_1$", aspect="equal", title="Encoded test set over the prior's 1σ and 2σ")
+    return figure
+
+
+def reconstructions(model: AdversarialAutoencoder, images: Array) -> Figure:
+    """Two strips of ten images, each above its reconstruction; `images` holds at least one and at most twenty are shown."""
+    originals = images[:20].reshape(-1, model.visible) / 255
+    decoded = model.reconstruct(images[:20])
+    strips = [part[i : i + 10] for i in range(0, len(originals), 10) for part in (originals, decoded)]
+    return image_grid(np.concatenate(strips), columns=min(10, len(originals)))
+
+
+def image_grid(rows: Array, *, columns: int) -> Figure:
+    """Square images, (n, side²) in [0, 1], in reading order on one canvas: ink dark on white, a pixel an image's pixel × 2.
+
+    Raises InvalidInput where a row's length is no square.
+    """
+    n, side = len(rows), isqrt(rows.shape[1])
+    if side * side != rows.shape[1]:
+        raise InvalidInput(f"images of {rows.shape[1]} pixels came; only square ones can be drawn")
+    lines = -(-n // columns)
+    gap = 2
+    canvas = np.zeros((lines * (side + gap) - gap, columns * (side + gap) - gap))
+    for k, row in enumerate(rows):
+        top, left = k // columns * (side + gap), k % columns * (side + gap)
+        canvas[top : top + side, left : left + side] = row.reshape(side, side)
+    height, width = canvas.shape
+    figure = Figure(figsize=(width / 50, height / 50), dpi=100)
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+    axes.set_axis_off()
+    return figure

@@ -1,0 +1,102 @@
+"""Epochs of shuffled mini-batches, as a generator: what to do with an epoch's record is the caller's business."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import backend, images
+from .backend import Array, to_host
+from .errors import whole_number
+from .losses import bce_with_logits
+from .model import ROWS_AT_ONCE, AdversarialAutoencoder, Images
+
+
+class Record(NamedTuple):
+    """What one epoch came to.
+
+    epoch: counted from 1 over the model's life. reconstruction, discriminator, generator: the phases' training losses,
+    dropout on, each a mean over the epoch's images (nats). test_reconstruction: the test set's BCE with dropout off, None
+    without a test set. code_mean, code_std: per dimension, over the encoded test set (empty without one).
+    seconds: the epoch's wall time, evaluation included.
+    """
+
+    epoch: int
+    reconstruction: float
+    discriminator: float
+    generator: float
+    test_reconstruction: float | None
+    code_mean: tuple[float, ...]
+    code_std: tuple[float, ...]
+    seconds: float
+
+
+def train(
+    model: AdversarialAutoencoder,
+    train_images: Images,
+    *,
+    test_images: Images | None = None,
+    epochs: int = 100,
+    batch_size: int = 100,
+) -> Iterator[Record]:
+    """Train for `epochs` more epochs, yielding a Record after each; the model is then as that epoch left it.
+
+    Images are as in `AdversarialAutoencoder.encode`; they go to the backend once, as they are, and become numbers batch by
+    batch. Each epoch visits every image once, in an order of its own; the last batch holds what is left over. Order, masks
+    and the prior's draws depend on the model's seed and the epoch's number alone, so a loaded model trains on as if it
+    had never stopped.
+
+    Raises InvalidInput, at the call and not at the first record, for images that `encode` refuses or counts below 1.
+    """
+    epochs, batch_size = whole_number("epochs", epochs, 1), whole_number("batch_size", batch_size, 1)
+    rows = _on_backend(model, train_images)
+    test_rows = None if test_images is None else _on_backend(model, test_images)
+    return _epochs(model, rows, test_rows, epochs, batch_size)
+
+
+def _epochs(
+    model: AdversarialAutoencoder, rows: Array, test_rows: Array | None, epochs: int, batch_size: int
+) -> Iterator[Record]:
+    for epoch in range(model.epoch + 1, model.epoch + epochs + 1):
+        start = time.perf_counter()
+        reconstruction, discriminator, generator = _one_epoch(model, rows, epoch, batch_size)
+        model.epoch = epoch
+        test_loss, code_mean, code_std = (None, (), ()) if test_rows is None else evaluate(model, test_rows)
+        seconds = time.perf_counter() - start
+        yield Record(epoch, reconstruction, discriminator, generator, test_loss, code_mean, code_std, seconds)
+
+
+def _one_epoch(model: AdversarialAutoencoder, rows: Array, epoch: int, batch_size: int) -> list[float]:
+    xp, n = model.xp, len(rows)
+    rng = backend.generator(xp, model.seed, backend.NOISE, epoch)
+    order = xp.asarray(backend.generator(np, model.seed, backend.SHUFFLE, epoch).permutation(n))
+    totals = xp.zeros(3)  # float64, and on the backend until the epoch is over: reading a number makes a GPU wait
+    for start in range(0, n, batch_size):
+        batch = rows[order[start : start + batch_size]]
+        totals += xp.stack(model.step(batch, rng)) * len(batch)
+    return [float(total) / n for total in to_host(totals)]
+
+
+def evaluate(model: AdversarialAutoencoder, rows: Array) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+    """(reconstruction BCE, mean of the codes, standard deviation of the codes) of image rows, dropout off.
+
+    rows: (n, visible) on the backend. The BCE is a mean over n · visible pixels; the other two are per code dimension.
+    """
+    xp, codes = model.xp, []
+    total = xp.zeros(())
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        x = images.unit_interval(rows[start : start + ROWS_AT_ONCE], model.dtype)
+        z, _ = model.encoder.forward(x)
+        logits, _ = model.decoder.forward(z)
+        loss, _ = bce_with_logits(xp, logits, x)
+        total += loss * len(x)
+        codes.append(z)
+    z = to_host(xp.concatenate(codes)).astype(np.float64)
+    return float(total) / len(rows), tuple(z.mean(axis=0).tolist()), tuple(z.std(axis=0).tolist())
+
+
+def _on_backend(model: AdversarialAutoencoder, batch: Images) -> Array:
+    rows: np.ndarray[Any, Any] = images.as_rows(np.asarray(batch), model.visible)
+    images.check_values(rows)
+    return model.xp.asarray(rows)

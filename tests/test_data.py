@@ -1,0 +1,262 @@
+import gzip
+import struct
+import threading
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer, SimpleHTTPRequestHandler
+
+import numpy as np
+import pytest
+
+from npaae import data
+from npaae.errors import BadFile, Unavailable
+
+STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def idx(array, code=0x08):
+    """The bytes of an IDX file, written from the format's description."""
+    header = struct.pack(">BBBB", 0, 0, code, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+def write_set(folder, train=6, test=3, compress=True, **replaced):
+    """Four IDX files of a tiny data set; `replaced` gives other arrays or bytes by the stem's first words."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {
+        "train_images": rng.integers(0, 256, (train, 28, 28), dtype=np.uint8),
+        "train_labels": rng.integers(0, 10, train, dtype=np.uint8),
+        "t10k_images": rng.integers(0, 256, (test, 28, 28), dtype=np.uint8),
+        "t10k_labels": rng.integers(0, 10, test, dtype=np.uint8),
+    } | replaced
+    for stem, array in zip(STEMS, arrays.values(), strict=True):
+        content = idx(array)
+        path = folder / (f"{stem}.gz" if compress else stem)
+        path.write_bytes(gzip.compress(content) if compress else content)
+    return arrays
+
+
+# The IDX format
+
+
+@pytest.mark.parametrize(
+    ("dtype", "code"),
+    [(np.uint8, 0x08), (np.int8, 0x09), (np.int16, 0x0B), (np.int32, 0x0C), (np.float32, 0x0D), (np.float64, 0x0E)],
+)
+def test_every_element_type_is_read(tmp_path, dtype, code):
+    array = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    (tmp_path / "x").write_bytes(idx(array, code))
+    got = data.read_idx(tmp_path / "x")
+    np.testing.assert_array_equal(got, array)
+    assert got.dtype == array.dtype
+
+
+def test_a_gzipped_file_is_read_whatever_its_name(tmp_path):
+    array = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    (tmp_path / "x").write_bytes(gzip.compress(idx(array)))
+    np.testing.assert_array_equal(data.read_idx(str(tmp_path / "x")), array)
+
+
+GOOD = idx(np.arange(6, dtype=np.uint8).reshape(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is not an IDX file"),
+        (b"<!DOCTYPE html>", "is not an IDX file"),
+        (b"\0\0\x07\x01\0\0\0\x01\0", "is not an IDX file"),
+        (GOOD[:6], "truncated: it ends inside its header"),
+        (GOOD[:-1], "promises 6 bytes and only 5 follow"),
+        (GOOD + b"\0", "promises 6 bytes and more follow"),
+        (b"\0\0\x08\x03" + b"\xff" * 12 + b"\0", "promises .* bytes and only 1 follow"),
+        (gzip.compress(GOOD)[:-9], "is damaged"),
+        (gzip.compress(GOOD)[:12] + b"\xff" * 20, "is damaged"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_name(tmp_path, content, says):
+    (tmp_path / "images").write_bytes(content)
+    with pytest.raises(BadFile, match=f"images .*{says}"):
+        data.read_idx(tmp_path / "images")
+
+
+def test_a_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        data.read_idx(tmp_path / "nothing")
+
+
+# The sources
+
+
+@pytest.fixture(autouse=True)
+def an_empty_cache_and_no_mirrors(monkeypatch, tmp_path):
+    """No test reads the user's cache, a system copy or the network."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(data, "_SYSTEM", {})
+    monkeypatch.setattr(data, "_MIRRORS", dict.fromkeys(data._MIRRORS, ("http://127.0.0.1:9/",)))
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_a_named_folder_is_read_gzipped_or_not(tmp_path, compress):
+    arrays = write_set(tmp_path / "mine", compress=compress)
+    digits = data.mnist(tmp_path / "mine")
+    for got, expected in zip(digits[:4], arrays.values(), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    assert digits.source == f"MNIST from {tmp_path / 'mine'}"
+
+
+def test_a_named_folder_without_the_files_is_an_error_not_a_fallback(tmp_path):
+    with pytest.raises(Unavailable, match=r"has no train-images-idx3-ubyte\[\.gz\]; name a folder"):
+        data.mnist(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("replaced", "says"),
+    [
+        ({"train_labels": np.zeros(5, np.uint8)}, "6 images and 5 labels"),
+        ({"t10k_labels": np.full(3, 10, np.uint8)}, "a label 10"),
+        ({"train_images": np.zeros((6, 784), np.uint8)}, "other shapes or types"),
+        ({"train_images": np.zeros((0, 28, 28), np.uint8), "train_labels": np.zeros(0, np.uint8)}, "0 images"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_refused(tmp_path, replaced, says):
+    write_set(tmp_path / "mine", **replaced)
+    with pytest.raises(BadFile, match=says):
+        data.mnist(tmp_path / "mine")
+
+
+def test_the_bundled_sample_is_the_head_of_mnist():
+    digits = data.mnist_sample()
+    assert digits.train_images.shape == (10_000, 28, 28)
+    assert digits.test_images.shape == (1_000, 28, 28)
+    assert digits.train_labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert digits.test_labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+
+
+def test_the_bundled_sample_equals_the_full_set_where_it_is_at_hand(full_set):
+    sample, digits = data.mnist_sample(), data.mnist(full_set("mnist"))
+    for got, whole in zip(sample[:4], digits[:4], strict=True):
+        np.testing.assert_array_equal(got, whole[: len(got)])
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_the_digests_are_those_of_the_full_sets(full_set, name):
+    folder = full_set(name)
+    for stem, digest in data._DIGESTS[name].items():
+        assert data._digest(data.read_idx(folder / f"{stem}.gz")) == digest
+
+
+def publish(monkeypatch, folder, **arguments):
+    """Make a tiny data set the published one, and put it in `folder`."""
+    arrays = write_set(folder, **arguments)
+    digests = {stem: data._digest(array) for stem, array in zip(STEMS, arrays.values(), strict=True)}
+    monkeypatch.setattr(data, "_DIGESTS", dict.fromkeys(data._DIGESTS, digests))
+    return arrays
+
+
+def test_a_system_copy_is_used_before_the_network(tmp_path, monkeypatch):
+    arrays = publish(monkeypatch, tmp_path / "system")
+    monkeypatch.setattr(data, "_SYSTEM", {"fashion-mnist": (tmp_path / "system",)})
+    clothes = data.fashion_mnist()
+    np.testing.assert_array_equal(clothes.train_images, arrays["train_images"])
+    assert clothes.label_names[0] == "T-shirt"
+
+
+def test_a_system_copy_of_other_content_is_not_used(tmp_path, monkeypatch):
+    publish(monkeypatch, tmp_path / "published")
+    write_set(tmp_path / "system", train=7)
+    monkeypatch.setattr(data, "_SYSTEM", {"fashion-mnist": (tmp_path / "system",)})
+    with pytest.raises(Unavailable):
+        data.fashion_mnist()
+
+
+@pytest.mark.parametrize(("load", "title"), [(data.mnist, "MNIST"), (data.fashion_mnist, "Fashion-MNIST")])
+def test_what_cannot_be_had_is_one_sentence_saying_what_was_tried_and_what_to_do(load, title):
+    with pytest.raises(Unavailable) as caught:
+        load()
+    message = str(caught.value)
+    assert message.startswith(f"{title} cannot be downloaded: tried http://127.0.0.1:9/ (no connection)")
+    assert "--data-dir" in message
+    assert "\n" not in message
+
+
+# Downloads, against a real server on the loopback
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def serve():
+    """Start servers on the loopback; the fixture's value takes a request handler and gives the server's address."""
+    servers = []
+
+    def start(handler):
+        server = HTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}/"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def answering(status, body, length=None):
+    """A handler that answers every request alike, promising `length` bytes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body) if length is None else length))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    return Handler
+
+
+def test_a_download_is_kept_and_the_next_call_needs_no_network(tmp_path, monkeypatch, serve, capsys):
+    arrays = publish(monkeypatch, tmp_path / "mirror")
+    address = serve(partial(Quiet, directory=tmp_path / "mirror"))
+    monkeypatch.setattr(data, "_MIRRORS", {"mnist": (address,)})
+    digits = data.mnist()
+    np.testing.assert_array_equal(digits.test_images, arrays["t10k_images"])
+    assert capsys.readouterr().err == f"Downloading MNIST to {tmp_path / 'cache' / 'npaae' / 'mnist'}\n"
+    monkeypatch.setattr(data, "_MIRRORS", {"mnist": ()})
+    np.testing.assert_array_equal(data.mnist().train_images, arrays["train_images"])
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (answering(404, b"no such file"), "status 404"),
+        (answering(200, b"<html>please log in</html>"), "not the published file"),
+        (answering(200, gzip.compress(b"something else")), "not the published file"),
+        (answering(200, gzip.compress(GOOD)[:-4]), "not the published file"),
+        (answering(200, gzip.compress(GOOD), length=1000), "no connection"),
+    ],
+    ids=["missing", "html", "other content", "truncated", "cut connection"],
+)
+def test_a_mirror_that_fails_is_passed_over_and_leaves_nothing_behind(tmp_path, monkeypatch, serve, bad, reason):
+    publish(monkeypatch, tmp_path / "mirror")
+    bad_address, good_address = serve(bad), serve(partial(Quiet, directory=tmp_path / "mirror"))
+    monkeypatch.setattr(data, "_MIRRORS", {"mnist": (bad_address,)})
+    with pytest.raises(Unavailable, match=rf"tried {bad_address} \({reason}\)"):
+        data.mnist()
+    assert not list((tmp_path / "cache" / "npaae" / "mnist").iterdir())
+    monkeypatch.setattr(data, "_MIRRORS", {"mnist": (bad_address, good_address)})
+    assert len(data.mnist().train_images) == 6
+
+
+def test_a_spoilt_cache_is_fetched_again(tmp_path, monkeypatch, serve):
+    publish(monkeypatch, tmp_path / "mirror")
+    monkeypatch.setattr(data, "_MIRRORS", {"mnist": (serve(partial(Quiet, directory=tmp_path / "mirror")),)})
+    data.mnist()
+    (tmp_path / "cache" / "npaae" / "mnist" / STEMS[0]).write_bytes(b"spoilt")
+    assert len(data.mnist().train_images) == 6

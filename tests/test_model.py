@@ -1,0 +1,433 @@
+import numpy as np
+import pytest
+
+import npaae
+from npaae import gradcheck
+from npaae.errors import BadFile, InvalidInput, Unavailable
+from npaae.model import AdversarialAutoencoder
+from npaae.network import parameter_count
+
+ENCODER, DECODER, DISCRIMINATOR = "encoder", "decoder", "discriminator"
+
+
+def part(model, name):
+    """The slice of theta that belongs to a network of `small_model`'s sizes."""
+    encoder, decoder = parameter_count((9, 7, 5, 2)), parameter_count((2, 5, 7, 9))
+    return {
+        ENCODER: slice(0, encoder),
+        DECODER: slice(encoder, encoder + decoder),
+        DISCRIMINATOR: slice(encoder + decoder, model.theta.size),
+    }[name]
+
+
+def state(model):
+    """Everything that a phase might move, by name."""
+    parts = {f"theta.{name}": model.theta[part(model, name)] for name in (ENCODER, DECODER, DISCRIMINATOR)}
+    gradients = {f"gradient.{name}": model.gradient[part(model, name)] for name in (ENCODER, DECODER, DISCRIMINATOR)}
+    adams = ("reconstruction_adam", "discriminator_adam", "generator_adam")
+    moments = {f"{name}.{m}": getattr(getattr(model, name), m) for name in adams for m in ("M", "V", "t")}
+    return {name: np.copy(value) for name, value in (parts | gradients | moments).items()}
+
+
+def moved(model, action):
+    """The names of what `action` changed, to the last bit."""
+    before = state(model)
+    action()
+    return {name for name, value in state(model).items() if not np.array_equal(value, before[name])}
+
+
+# What the networks are
+
+
+def test_the_defaults_are_the_reports_networks():
+    model = AdversarialAutoencoder()
+    shapes = {
+        name: [layer.W.shape for layer in getattr(model, name).layers if hasattr(layer, "W")]
+        for name in (ENCODER, DECODER, DISCRIMINATOR)
+    }
+    assert shapes == {
+        ENCODER: [(784, 256), (256, 128), (128, 2)],
+        DECODER: [(2, 128), (128, 256), (256, 784)],
+        DISCRIMINATOR: [(2, 256), (256, 128), (128, 1)],
+    }
+    assert {layer.rate for layer in model.encoder.layers + model.decoder.layers if hasattr(layer, "rate")} == {0.25}
+    assert {layer.rate for layer in model.discriminator.layers if hasattr(layer, "rate")} == {0.2}
+    assert model.theta.dtype == np.float32
+    assert model.reconstruction_adam.learning_rate == 5e-4
+    assert model.discriminator_adam.learning_rate == model.generator_adam.learning_rate == 1e-4
+
+
+def test_the_three_networks_are_views_of_theta_in_order(small_model):
+    model = small_model()
+    for name in (ENCODER, DECODER, DISCRIMINATOR):
+        model.theta[:] = 0
+        model.theta[part(model, name)] = 1
+        for other in (ENCODER, DECODER, DISCRIMINATOR):
+            values = {float(layer.W[0, 0]) for layer in getattr(model, other).layers if hasattr(layer, "W")}
+            assert values == {float(other == name)}
+
+
+def test_float32_and_float64_start_alike():
+    single, double = AdversarialAutoencoder(), AdversarialAutoencoder(dtype="float64")
+    np.testing.assert_array_equal(single.theta, double.theta.astype(np.float32))
+
+
+def test_another_seed_gives_other_weights(small_model):
+    assert not np.any(small_model(seed=1).theta == small_model(seed=2).theta)
+
+
+# The three phases
+
+
+def test_the_reconstruction_phase_moves_encoder_and_decoder_only(small_model, rng):
+    model = small_model()
+
+    def phase():
+        model.reconstruction_gradient(rng.random((6, 9)), rng)
+        model.reconstruction_adam.step()
+
+    assert moved(model, phase) == {
+        "theta.encoder", "theta.decoder", "gradient.encoder", "gradient.decoder",
+        "reconstruction_adam.M", "reconstruction_adam.V", "reconstruction_adam.t",
+    }  # fmt: skip
+
+
+def test_the_discriminator_phase_moves_the_discriminator_only(small_model, rng):
+    model = small_model()
+
+    def phase():
+        model.discriminator_gradient(rng.standard_normal((6, 2)), rng)
+        model.discriminator_adam.step()
+
+    assert moved(model, phase) == {
+        "theta.discriminator", "gradient.discriminator",
+        "discriminator_adam.M", "discriminator_adam.V", "discriminator_adam.t",
+    }  # fmt: skip
+
+
+def test_the_generator_phase_moves_the_encoder_only_through_an_untouched_discriminator(small_model, rng):
+    model = small_model()
+
+    def phase():
+        codes, caches = model.encoder.forward(rng.random((6, 9)), rng)
+        model.generator_gradient(codes, caches, rng)
+        model.generator_adam.step()
+
+    assert moved(model, phase) == {
+        "theta.encoder", "gradient.encoder", "generator_adam.M", "generator_adam.V", "generator_adam.t",
+    }  # fmt: skip
+
+
+def rebuilt(model, theta):
+    """A model like `model` with other parameters."""
+    other = AdversarialAutoencoder(hidden=(7, 5), latent=2, visible=9, dtype="float64", seed=3)
+    other.theta[:] = theta
+    return other
+
+
+def phase_error(model, run_phase, parts, seed):
+    """The relative error of a phase's gradient along a random direction through the parameters that it moves."""
+    rng = np.random.default_rng(seed)
+    run_phase(model)
+    gradient = np.zeros_like(model.theta)
+    direction = np.zeros_like(model.theta)
+    for name in parts:
+        where = part(model, name)
+        gradient[where] = model.gradient[where]
+        direction[where] = rng.standard_normal(gradient[where].size)
+    return gradcheck.along(lambda theta: run_phase(rebuilt(model, theta)), model.theta, gradient, direction)
+
+
+def frozen(seed):
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_reconstruction_gradient_agrees_with_finite_differences_dropout_on(small_model, seed):
+    x = np.random.default_rng(seed).random((6, 9))
+    error = phase_error(small_model(), lambda model: model.reconstruction_gradient(x, frozen(seed)), (ENCODER, DECODER), seed)
+    assert error < 1e-6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_discriminator_gradient_agrees_with_finite_differences_dropout_on(small_model, seed):
+    codes = np.random.default_rng(seed).standard_normal((6, 2))
+    error = phase_error(small_model(), lambda model: model.discriminator_gradient(codes, frozen(seed)), (DISCRIMINATOR,), seed)
+    assert error < 1e-6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_generator_gradient_agrees_with_finite_differences_dropout_on(small_model, seed):
+    x = np.random.default_rng(seed).random((6, 9))
+
+    def phase(model):
+        rng = frozen(seed)
+        codes, caches = model.encoder.forward(x, rng)
+        return model.generator_gradient(codes, caches, rng)
+
+    assert phase_error(small_model(), phase, (ENCODER,), seed) < 1e-6
+
+
+def test_the_discriminator_is_taught_that_the_prior_is_real_and_codes_are_not(small_model, rng):
+    model = small_model(lr_regularization=1e-2)
+    codes = rng.standard_normal((50, 2)) - 20
+    for _ in range(300):
+        model.discriminator_gradient(codes, rng)
+        model.discriminator_adam.step()
+    verdict = npaae.layers.sigmoid(np, model.discriminator.forward(np.concatenate((codes, model.sample_prior(50, seed=1))))[0])
+    assert verdict[:50].mean() < 0.1 < 0.9 < verdict[50:].mean()
+
+
+def test_a_step_is_the_three_phases_in_order_with_one_encoder_pass_for_two_of_them(small_model):
+    x = np.random.default_rng(1).random((6, 9))
+    model, by_hand = small_model(), small_model()
+    losses = model.step(x, frozen(2))
+
+    rng = frozen(2)
+    expected = [by_hand.reconstruction_gradient(x, rng)]
+    by_hand.reconstruction_adam.step()
+    codes, caches = by_hand.encoder.forward(x, rng)
+    expected.append(by_hand.discriminator_gradient(codes, rng))
+    by_hand.discriminator_adam.step()
+    expected.append(by_hand.generator_gradient(codes, caches, rng))
+    by_hand.generator_adam.step()
+    np.testing.assert_array_equal(losses, expected)
+    np.testing.assert_array_equal(model.theta, by_hand.theta)
+
+
+def test_dropout_is_on_in_all_three_phases(small_model):
+    model, x = small_model(), np.random.default_rng(0).random((6, 9))
+    codes, caches = model.encoder.forward(x)
+    for phase in (
+        lambda rng: model.reconstruction_gradient(x, rng),
+        lambda rng: model.discriminator_gradient(codes, rng),
+        lambda rng: model.generator_gradient(codes, caches, rng),
+    ):
+        model.prior = lambda rng, n, dim: np.ones((n, dim))  # so that only dropout is left to differ
+        assert phase(frozen(0)) != phase(frozen(1))
+
+
+def test_a_step_accepts_uint8_and_takes_it_for_255ths(small_model):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 9), dtype=np.uint8)
+    bytes_model, float_model = small_model(), small_model()
+    bytes_model.step(pixels, frozen(0))
+    float_model.step(pixels / 255, frozen(0))
+    np.testing.assert_array_equal(bytes_model.theta, float_model.theta)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_step_leaves_its_batch_alone_and_keeps_the_models_type(small_model, dtype):
+    model, x = small_model(dtype=dtype), np.full((4, 9), 0.5, dtype)
+    x.flags.writeable = False
+    losses = model.step(x, frozen(0))
+    assert {loss.dtype.name for loss in losses} == {model.theta.dtype.name} == {dtype}
+
+
+def test_a_prior_of_the_wrong_shape_is_refused(small_model, rng):
+    model = small_model(prior=lambda rng, n, dim: rng.standard_normal((n, dim + 1)))
+    with pytest.raises(InvalidInput, match=r"shape \(6, 3\); it must return \(6, 2\)"):
+        model.step(np.full((6, 9), 0.5), rng)
+
+
+def test_a_users_own_prior_is_imposed(small_model):
+    model = small_model(prior=lambda rng, n, dim: 1 + 0 * rng.random((n, dim)))
+    np.testing.assert_array_equal(model.sample_prior(3), 1)
+
+
+# Use
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (5, 3, 3), dtype=np.uint8)
+
+
+def test_images_mean_the_same_in_every_accepted_form(small_model, pixels):
+    model = small_model()
+    expected = model.encode(pixels)
+    assert expected.shape == (5, 2)
+    for same in (pixels.reshape(5, 9), pixels / 255, (pixels / 255).reshape(5, 9), (pixels / 255).tolist()):
+        np.testing.assert_array_equal(model.encode(same), expected)
+
+
+def test_reconstruct_is_decode_after_encode(small_model, pixels):
+    model = small_model()
+    images = model.reconstruct(pixels)
+    assert images.shape == (5, 9)
+    assert 0 < images.min() < images.max() < 1
+    np.testing.assert_allclose(images, model.decode(model.encode(pixels)), rtol=1e-12)
+
+
+def test_evaluation_has_no_dropout_and_does_not_depend_on_the_batch(small_model):
+    model, many = small_model(), np.random.default_rng(0).random((2500, 9))
+    codes = model.encode(many)
+    np.testing.assert_allclose(model.encode(many[2100:2101]), codes[2100:2101], rtol=1e-12)
+
+
+def test_sampling_is_determined_by_its_seed(small_model):
+    model = small_model()
+    a, b, other = model.sample(4, seed=1), model.sample(4, seed=1), model.sample(4, seed=2)
+    assert a.shape == (4, 9)
+    np.testing.assert_array_equal(a, b)
+    assert not np.any(a == other)
+    assert not np.any(model.sample(4) == model.sample(4))
+
+
+def test_samples_are_decoded_draws_from_the_prior(small_model):
+    model = small_model()
+    np.testing.assert_array_equal(model.sample(4, seed=1), model.decode(model.sample_prior(4, seed=1)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_comes_out_is_numpy_of_the_models_type(small_model, pixels, dtype):
+    model = small_model(dtype=dtype)
+    for result in (model.encode(pixels), model.decode([[0.0, 1.0]]), model.reconstruct(pixels), model.sample(2)):
+        assert type(result) is np.ndarray
+        assert result.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        (np.zeros((2, 10), np.uint8), r"shape \(2, 10\) came; pass them as \(n, 9\) or \(n, 3, 3\)"),
+        (np.zeros((2, 9, 1)), r"shape \(2, 9, 1\) came"),
+        (np.zeros(9), r"shape \(9,\) came"),
+        (np.zeros((0, 9)), "empty batch"),
+        (np.zeros((2, 9), int), "type int64 came; pass uint8 in 0 … 255 or floats"),
+        (np.full((2, 9), np.nan), "pixels from nan to nan came"),
+        (np.full((2, 9), 1.5), r"pixels from 1.5 to 1.5 came; pass floats in \[0, 1\]"),
+        (np.full((2, 9), -0.1), "pixels from -0.1"),
+        (np.full((2, 9), np.inf), "to inf came"),
+        ([["a"] * 9], "type <U1 came"),
+    ],
+)
+@pytest.mark.parametrize("method", ["encode", "reconstruct"])
+def test_what_is_no_batch_of_images_is_refused_in_one_sentence(small_model, method, images, says):
+    with pytest.raises(ValueError, match=says):
+        getattr(small_model(), method)(images)
+
+
+@pytest.mark.parametrize(
+    ("codes", "says"),
+    [
+        (np.zeros((2, 3)), r"shape \(2, 3\)"),
+        (np.zeros(2), r"shape \(2,\)"),
+        (np.zeros((0, 2)), r"shape \(0, 2\)"),
+        ([[np.nan, 0]], "NaN or infinity"),
+        ([["a", "b"]], "type <U1"),
+    ],
+)
+def test_what_are_no_codes_is_refused_in_one_sentence(small_model, codes, says):
+    with pytest.raises(ValueError, match=says):
+        small_model().decode(codes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"hidden": ()}, "at least one hidden layer"),
+        ({"hidden": (256, 0)}, "hidden=0 came"),
+        ({"hidden": (2.5,)}, "hidden=2.5 came"),
+        ({"latent": 0}, "latent=0 came"),
+        ({"visible": -1}, "visible=-1 came"),
+        ({"dropout": 1.0}, "dropout rate of 1.0"),
+        ({"discriminator_dropout": -0.1}, "dropout rate of -0.1"),
+        ({"lr_reconstruction": 0}, "lr_reconstruction=0 came"),
+        ({"lr_regularization": float("nan")}, "lr_regularization=nan came"),
+        ({"dtype": "float16"}, "dtype='float16' came"),
+        ({"seed": -1}, "seed=-1 came"),
+        ({"seed": 0.5}, "seed=0.5 came"),
+        ({"prior": "gaussian"}, "prior='gaussian' came"),
+        ({"backend": "jax"}, "backend='jax' came"),
+    ],
+)
+def test_an_argument_outside_its_range_is_refused_in_one_sentence(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        AdversarialAutoencoder(**arguments)
+
+
+@pytest.mark.parametrize(("n", "seed", "says"), [(0, 1, "n=0 came"), (1.5, 1, "n=1.5 came"), (1, -1, "seed=-1 came")])
+def test_sampling_refuses_counts_and_seeds_outside_their_range(small_model, n, seed, says):
+    with pytest.raises(ValueError, match=says):
+        small_model().sample(n, seed=seed)
+
+
+# Saving
+
+
+def trained(model, steps=3):
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        model.step(rng.random((6, 9)), rng)
+    return model
+
+
+def test_a_loaded_model_is_equal_in_every_array_and_number(small_model, tmp_path):
+    model = trained(small_model(prior=npaae.priors.gaussian(std=2.5), dropout=0.1, lr_reconstruction=1e-3))
+    model.epoch = 7
+    model.save(tmp_path / "model.npz")
+    loaded = AdversarialAutoencoder.load(tmp_path / "model.npz")
+    before, after = state(model), state(loaded)
+    for name, value in before.items():
+        if not name.startswith("gradient"):
+            np.testing.assert_array_equal(after[name], value, err_msg=name)
+    assert loaded.config == model.config
+    assert (loaded.prior, loaded.epoch, loaded.seed) == (model.prior, 7, 3)
+
+
+def test_a_loaded_model_trains_on_as_the_saved_one_would(small_model, tmp_path):
+    model = trained(small_model())
+    model.save(tmp_path / "model.npz")
+    loaded = AdversarialAutoencoder.load(tmp_path / "model.npz")
+    np.testing.assert_array_equal(trained(loaded).theta, trained(model).theta)
+
+
+def test_a_prior_of_the_users_own_must_be_given_again(small_model, tmp_path):
+    def prior(rng, n, dim):
+        return rng.random((n, dim))
+
+    small_model(prior=prior).save(tmp_path / "model.npz")
+    with pytest.raises(InvalidInput, match="with a prior of your own; pass it again"):
+        AdversarialAutoencoder.load(tmp_path / "model.npz")
+    assert AdversarialAutoencoder.load(tmp_path / "model.npz", prior=prior).prior is prior
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip archive", b"PK\x03\x04 cut short"])
+def test_a_file_that_is_no_model_is_refused_by_name(tmp_path, content):
+    (tmp_path / "model.npz").write_bytes(content)
+    with pytest.raises(BadFile, match=r"model\.npz is not a model saved by npaae"):
+        AdversarialAutoencoder.load(tmp_path / "model.npz")
+
+
+def test_an_archive_of_another_program_is_refused(tmp_path):
+    np.savez(tmp_path / "model.npz", theta=np.zeros(3))
+    with pytest.raises(BadFile, match="not a model saved by npaae"):
+        AdversarialAutoencoder.load(tmp_path / "model.npz")
+
+
+def test_an_archive_whose_arrays_do_not_fit_its_configuration_is_refused(small_model, tmp_path):
+    small_model().save(tmp_path / "model.npz")
+    arrays = dict(np.load(tmp_path / "model.npz"))
+    np.savez(tmp_path / "model.npz", **(arrays | {"theta": arrays["theta"][:-1]}))
+    with pytest.raises(BadFile, match="theta does not fit"):
+        AdversarialAutoencoder.load(tmp_path / "model.npz")
+
+
+def test_a_newer_format_is_refused(small_model, tmp_path):
+    small_model().save(tmp_path / "model.npz")
+    arrays = dict(np.load(tmp_path / "model.npz"))
+    np.savez(tmp_path / "model.npz", **(arrays | {"format": 99}))
+    with pytest.raises(BadFile, match="has format 99"):
+        AdversarialAutoencoder.load(tmp_path / "model.npz")
+
+
+def test_cupy_without_cupy_is_one_sentence_that_says_what_to_install():
+    try:
+        import cupy
+
+        if cupy.cuda.is_available():
+            pytest.skip("this machine has CuPy and a GPU")
+    except ImportError:
+        pass
+    with pytest.raises(Unavailable, match=r"install"):
+        AdversarialAutoencoder(backend="cupy")

@@ -1,0 +1,90 @@
+import io
+
+import numpy as np
+import pytest
+
+import npaae
+from npaae import plots
+from npaae.errors import InvalidInput
+
+NAMES = tuple("0123456789")
+
+
+def drawn(figure):
+    """The pixels of a figure as a person would see them."""
+    file = io.BytesIO()
+    figure.savefig(file, format="rgba", dpi=50)
+    return np.frombuffer(file.getvalue(), np.uint8)
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (25, 3, 3), dtype=np.uint8)
+
+
+def test_the_loss_curves_hold_every_epoch_and_the_lines_of_balance(small_model, images):
+    history = list(npaae.train(small_model(), images, test_images=images, epochs=3))
+    figure = plots.losses(history)
+    left, middle, right = figure.axes
+    for axes, values in ((left, "reconstruction"), (middle, "discriminator"), (right, "generator")):
+        np.testing.assert_array_equal(axes.lines[0].get_ydata(), [getattr(record, values) for record in history])
+    np.testing.assert_array_equal(left.lines[1].get_ydata(), [record.test_reconstruction for record in history])
+    assert middle.lines[1].get_ydata()[0] == pytest.approx(1.3863, abs=1e-4)
+    assert right.lines[1].get_ydata()[0] == pytest.approx(0.6931, abs=1e-4)
+    drawn(figure)
+
+
+def test_the_loss_curves_can_be_drawn_before_the_first_epoch_ends():
+    drawn(plots.losses([]))
+
+
+@pytest.mark.parametrize("latent", [1, 2, 3])
+def test_every_figure_can_be_drawn_for_codes_of_any_dimension(small_model, images, latent):
+    model = small_model(latent=latent)
+    labels = np.arange(25) % 10
+    for figure in (
+        plots.samples(model),
+        plots.manifold(model),
+        plots.latent(model, images, labels, NAMES),
+        plots.reconstructions(model, images),
+    ):
+        assert len(np.unique(drawn(figure))) > 2
+
+
+def test_the_manifold_stands_on_the_percentiles_of_the_prior(small_model, monkeypatch):
+    model, seen = small_model(prior=npaae.priors.gaussian(std=2.0)), []
+    decode = model.decode
+    monkeypatch.setattr(model, "decode", lambda codes: seen.append(codes) or decode(codes))
+    plots.manifold(model, side=4)
+    codes = seen[0].reshape(4, 4, 2)
+    quantiles = 2.0 * np.array([-1.1503, -0.3186, 0.3186, 1.1503])  # of the normal distribution at 1/8, 3/8, 5/8, 7/8
+    np.testing.assert_allclose(codes[0, :, 0], quantiles, atol=0.04)
+    np.testing.assert_allclose(codes[:, 0, 1], quantiles[::-1], atol=0.04)
+    assert (codes[:, :, 0] == codes[0, :, 0]).all()
+
+
+def test_the_latent_plane_shows_every_code_and_the_priors_circles(small_model, images):
+    model = small_model()
+    axes = plots.latent(model, images, np.arange(25) % 10, NAMES).axes[0]
+    np.testing.assert_allclose(axes.collections[0].get_offsets(), model.encode(images))
+    radii = [circle.width / 2 for circle in axes.patches]
+    np.testing.assert_allclose(radii, [5, 10], rtol=0.02)
+
+
+def test_reconstructions_stand_below_their_images(small_model, images):
+    model = small_model()
+    canvas = np.asarray(plots.reconstructions(model, images).axes[0].images[0].get_array())
+    np.testing.assert_array_equal(canvas[:3, :3], images[0] / 255)
+    np.testing.assert_array_equal(canvas[5:8, :3], model.reconstruct(images[:1]).reshape(3, 3))
+    np.testing.assert_array_equal(canvas[10:13, :3], images[10] / 255)
+
+
+def test_a_grid_shows_images_in_reading_order():
+    canvas = plots.image_grid(np.eye(4), columns=2).axes[0].images[0].get_array()
+    np.testing.assert_array_equal(canvas[4:6, 4:6], [[0, 0], [0, 1]])
+    assert canvas.shape == (6, 6)
+
+
+def test_images_that_are_not_square_are_refused():
+    with pytest.raises(InvalidInput, match="5 pixels came; only square"):
+        plots.image_grid(np.zeros((1, 5)), columns=1)

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+
+import npaae
+from npaae.backend import NOISE, SHUFFLE, generator
+from npaae.losses import bce_with_logits
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (25, 3, 3), dtype=np.uint8)
+
+
+def test_there_is_one_record_an_epoch_numbered_from_one(small_model, images):
+    records = list(npaae.train(small_model(), images, epochs=3, batch_size=10))
+    assert [record.epoch for record in records] == [1, 2, 3]
+
+
+def test_the_losses_are_means_over_images_the_short_last_batch_included(small_model, images):
+    model, by_hand = small_model(), small_model()
+    (record,) = npaae.train(model, images, epochs=1, batch_size=10)
+    rng, order = generator(np, 3, NOISE, 1), generator(np, 3, SHUFFLE, 1).permutation(25)
+    rows = images.reshape(25, 9)[order]
+    losses = [by_hand.step(batch, rng) for batch in (rows[:10], rows[10:20], rows[20:])]
+    expected = np.average(losses, axis=0, weights=[10, 10, 5])
+    np.testing.assert_allclose(record[1:4], expected, rtol=1e-12)
+    np.testing.assert_array_equal(model.theta, by_hand.theta)
+
+
+def test_every_image_is_visited_once_an_epoch_in_an_order_of_its_own(small_model, images):
+    model, seen = small_model(), []
+    model.step = lambda batch, rng: seen.append(batch) or (np.float64(0),) * 3
+    list(npaae.train(model, images, epochs=2, batch_size=10))
+    first, second = np.concatenate(seen[:3]), np.concatenate(seen[3:])
+    everything = sorted(images.reshape(25, 9).tolist())
+    assert sorted(first.tolist()) == sorted(second.tolist()) == everything
+    assert first.tolist() != second.tolist()
+
+
+def test_the_test_sets_figures_are_those_of_its_codes_without_dropout(small_model, images):
+    model, test_images = small_model(), np.random.default_rng(1).random((7, 9))
+    (record,) = npaae.train(model, images, test_images=test_images, epochs=1)
+    codes = model.encode(test_images)
+    logits, _ = model.decoder.forward(codes)
+    assert record.test_reconstruction == pytest.approx(float(bce_with_logits(np, logits, test_images)[0]), rel=1e-12)
+    np.testing.assert_allclose(record.code_mean, codes.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(record.code_std, codes.std(axis=0), rtol=1e-12)
+
+
+def test_evaluating_in_pieces_equals_evaluating_at_once(small_model):
+    model, rows = small_model(), np.random.default_rng(0).random((2500, 9))
+    loss, mean, _ = npaae.evaluate(model, rows)
+    codes, _ = model.encoder.forward(rows)
+    assert loss == pytest.approx(float(bce_with_logits(np, model.decoder.forward(codes)[0], rows)[0]), rel=1e-12)
+    np.testing.assert_allclose(mean, codes.mean(axis=0), rtol=1e-12)
+
+
+def test_without_a_test_set_its_figures_are_absent(small_model, images):
+    (record,) = npaae.train(small_model(), images, epochs=1)
+    assert (record.test_reconstruction, record.code_mean, record.code_std) == (None, (), ())
+
+
+def test_a_records_numbers_are_python_floats(small_model, images):
+    (record,) = npaae.train(small_model(dtype="float32"), images, test_images=images, epochs=1)
+    assert {type(number) for number in (*record[1:5], *record.code_mean, *record.code_std, record.seconds)} == {float}
+
+
+def test_the_same_seed_trains_the_same_and_another_does_not(small_model, images):
+    def final(seed):
+        model = small_model(seed=seed)
+        list(npaae.train(model, images, epochs=2, batch_size=10))
+        return model.theta
+
+    np.testing.assert_array_equal(final(0), final(0))
+    assert not np.any(final(0) == final(1))
+
+
+def test_training_on_in_two_calls_equals_training_in_one(small_model, images, tmp_path):
+    whole, halves = small_model(), small_model()
+    list(npaae.train(whole, images, epochs=4, batch_size=10))
+    list(npaae.train(halves, images, epochs=3, batch_size=10))
+    halves.save(tmp_path / "model.npz")
+    resumed = npaae.AdversarialAutoencoder.load(tmp_path / "model.npz")
+    (record,) = npaae.train(resumed, images, epochs=1, batch_size=10)
+    assert record.epoch == 4
+    np.testing.assert_array_equal(resumed.theta, whole.theta)
+    np.testing.assert_array_equal(resumed.generator_adam.V, whole.generator_adam.V)
+
+
+def test_the_callers_images_are_not_written_to(small_model, images):
+    images.flags.writeable = False
+    list(npaae.train(small_model(), images, test_images=images, epochs=1))
+
+
+def test_float_images_train_as_the_bytes_they_came_from(small_model, images):
+    a, b = small_model(), small_model()
+    list(npaae.train(a, images, epochs=1))
+    list(npaae.train(b, images / 255, epochs=1))
+    np.testing.assert_array_equal(a.theta, b.theta)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"epochs": 0}, "epochs=0 came"),
+        ({"batch_size": 0}, "batch_size=0 came"),
+        ({"test_images": np.zeros((0, 9))}, "empty batch"),
+        ({"test_images": np.full((1, 9), 2.0)}, "pixels from 2"),
+    ],
+)
+def test_bad_arguments_are_refused_at_the_call_not_at_the_first_record(small_model, images, arguments, says):
+    with pytest.raises(ValueError, match=says):
+        npaae.train(small_model(), images, **arguments)
+
+
+@pytest.mark.slow
+def test_on_real_digits_the_codes_take_the_priors_shape_and_the_losses_go_where_the_reports_do():
+    digits = npaae.data.mnist_sample()
+    model = npaae.AdversarialAutoencoder()
+    history = list(npaae.train(model, digits.train_images, test_images=digits.test_images, epochs=50))
+    first, last = history[0], history[-1]
+    assert last.reconstruction < 0.195 < first.reconstruction
+    assert max(1.25, first.discriminator) < last.discriminator
+    assert last.generator < min(0.95, max(record.generator for record in history))
+    assert all(3.5 < std < 6.5 for std in last.code_std)
