@@ -33,7 +33,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.nda
     Raises BadFile where the file is something else, and OSError where it cannot be read at all.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
         version = int(arrays.pop("format"))
         config = json.loads(str(arrays.pop("config")))

@@ -238,6 +238,8 @@ def _reason(error: Exception) -> str:
         return f"status {error.response.status_code}"
     if isinstance(error, exceptions.Timeout):
         return "no answer in time"
+    if isinstance(error, exceptions.ChunkedEncodingError):
+        return "the connection broke"
     if isinstance(error, exceptions.ConnectionError):
         return "no connection"
     if isinstance(error, (ValueError, EOFError, zlib.error, gzip.BadGzipFile)):

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,6 +162,7 @@ def test_without_out_new_folders_are_made_one_after_the_other(digits, tmp_path):
 
 def test_on_a_terminal_a_bar_shows_epoch_losses_and_time_left(digits, tmp_path):
     controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 160))
     arguments = command("--data-dir", digits, "--epochs", 3, "--hidden", 8, "--out", tmp_path / "run")
     with subprocess.Popen(arguments, stdout=terminal, stderr=terminal) as process:
         os.close(terminal)
@@ -342,6 +344,7 @@ def test_at_most_a_tenth_of_the_time_goes_into_figures_however_long_an_epoch(mon
     run = experiment.Run("mnist", SimpleNamespace(out=tmp_path / "run"), model, npaae.data.mnist_sample())
     monkeypatch.setattr(run, "_write_figures", lambda: (drawn.append(clock.now), setattr(clock, "now", clock.now + 1.1)))
     monkeypatch.setattr(run, "save", lambda: None)
+    monkeypatch.setattr(run, "_write_losses", lambda: None)
     while clock.now < 400:
         clock.now += epoch_seconds
         run.record(npaae.Record(len(run.history) + 1, 0.2, 1.3, 0.8, 0.2, (0.0, 0.0), (5.0, 5.0), epoch_seconds))
