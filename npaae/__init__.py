@@ -6,7 +6,7 @@ Plotting (`npaae.plots`) and runs in a folder (`npaae.experiment`) are imported 
 from . import data, gradcheck, layers, losses, network, optim, priors
 from .errors import BadFile, InvalidInput, Unavailable, UserError
 from .model import AdversarialAutoencoder
-from .training import Record, evaluate, train
+from .training import Record, train
 
 __version__ = "0.1.0"
 
@@ -18,7 +18,6 @@ __all__ = [
     "Unavailable",
     "UserError",
     "data",
-    "evaluate",
     "gradcheck",
     "layers",
     "losses",

@@ -31,8 +31,8 @@ from .model import AdversarialAutoencoder
 from .priors import gaussian
 from .training import Record
 
-DRAWING_SHARE = 0.1  # of a run's wall time, at most, goes into figures
-FIRST_DRAWING = 1.5  # seconds, what a first set of figures is taken to cost before one was drawn
+DRAWING_SHARE = 0.05  # of the wall time goes into figures while a run lasts; with the last ones it stays below a tenth
+FIRST_DRAWING = 1.0  # seconds, what a first set of figures is taken to cost before one was drawn
 
 
 # The command line

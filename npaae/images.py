@@ -13,7 +13,7 @@ def as_rows(images: Array, visible: int) -> Array:
     """The images as a view of shape (n, visible), n ≥ 1: each row one image, its pixels in reading order.
 
     Accepts uint8 (0 … 255) or floats (in [0, 1]) of shape (n, visible) or, where `visible` is a square, (n, side, side).
-    Only shape and type are looked at, so that it costs nothing on either backend; `check_values` looks at the values.
+    Only shape and type are looked at, so that it costs nothing on either backend.
 
     Raises InvalidInput for anything else.
     """
@@ -29,13 +29,17 @@ def as_rows(images: Array, visible: int) -> Array:
     return images.reshape(len(images), visible)
 
 
-def check_values(rows: np.ndarray[Any, Any]) -> None:
-    """Raise InvalidInput where floats are NaN or leave [0, 1]; uint8 cannot."""
-    if rows.dtype == np.uint8:
-        return
-    low, high = float(rows.min()), float(rows.max())  # either is NaN if any pixel is
-    if not (low >= 0 and high <= 1):
-        raise InvalidInput(f"pixels from {low:g} to {high:g} came; pass floats in [0, 1] without NaN, or uint8 in 0 … 255")
+def checked_rows(images: Any, visible: int) -> np.ndarray[Any, Any]:
+    """`as_rows` for whatever a user passes, on the host, with the values looked at too: floats must lie in [0, 1].
+
+    Raises InvalidInput for what is no batch of images.
+    """
+    rows: np.ndarray[Any, Any] = as_rows(np.asarray(images), visible)
+    if rows.dtype != np.uint8:  # which cannot leave its range
+        low, high = float(rows.min()), float(rows.max())  # either is NaN if any pixel is
+        if not (low >= 0 and high <= 1):
+            raise InvalidInput(f"pixels from {low:g} to {high:g} came; pass floats in [0, 1] without NaN, or uint8 in 0 … 255")
+    return rows
 
 
 def unit_interval(rows: Array, dtype: np.dtype[Any]) -> Array:

@@ -17,9 +17,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from . import checkpoint, images
+from . import checkpoint
 from .backend import SAMPLE, WEIGHTS, Array, Generator, array_module, generator, to_host
 from .errors import BadFile, InvalidInput, positive_number, whole_number
+from .images import as_rows, checked_rows, unit_interval
 from .layers import sigmoid
 from .losses import bce_with_logits
 from .network import parameter_count, perceptron
@@ -110,7 +111,7 @@ class AdversarialAutoencoder:
         self.discriminator = perceptron(
             xp, discriminator_sizes, discriminator_dropout, theta[discriminator], gradient[discriminator]
         )
-        rng = generator(np, seed, WEIGHTS)
+        rng = generator(np, seed, 0, WEIGHTS)
         for network in (self.encoder, self.decoder, self.discriminator):
             network.initialise(rng)
 
@@ -131,7 +132,7 @@ class AdversarialAutoencoder:
         0-dimensional values on the backend. The discriminator's is a sum of two means: where it cannot tell the codes
         from the prior it is 2 ln 2 = 1.386, and the generator's is ln 2 = 0.693.
         """
-        x = images.unit_interval(images.as_rows(x, self.visible), self.dtype)
+        x = unit_interval(as_rows(x, self.visible), self.dtype)
 
         reconstruction_loss = self.reconstruction_gradient(x, rng)
         self.reconstruction_adam.step()
@@ -201,7 +202,7 @@ class AdversarialAutoencoder:
 
         images: uint8 in 0 … 255 or floats in [0, 1], of shape (n, visible) or (n, side, side). Raises InvalidInput otherwise.
         """
-        return self._evaluate(self._encode, self._checked_rows(images))
+        return self._evaluate(self._encode, checked_rows(images, self.visible))
 
     def decode(self, codes: Any) -> HostArray:
         """The images of codes, (n, visible) in (0, 1). codes: finite, (n, latent). Raises InvalidInput otherwise."""
@@ -217,7 +218,7 @@ class AdversarialAutoencoder:
 
     def reconstruct(self, images: Images) -> HostArray:
         """decode(encode(images)), as rows: (n, visible) in (0, 1). Accepts and refuses what `encode` does."""
-        return self._evaluate(lambda rows: self._decode(self._encode(rows)), self._checked_rows(images))
+        return self._evaluate(lambda rows: self._decode(self._encode(rows)), checked_rows(images, self.visible))
 
     def sample(self, n: int, *, seed: int | None = None) -> HostArray:
         """n novel images, (n, visible) in (0, 1): the decoded codes of `sample_prior(n, seed=seed)`."""
@@ -228,16 +229,11 @@ class AdversarialAutoencoder:
 
         Raises InvalidInput where n < 1 or seed < 0.
         """
-        rng = self.xp.random.default_rng() if seed is None else generator(self.xp, whole_number("seed", seed, 0), SAMPLE)
+        rng = self.xp.random.default_rng() if seed is None else generator(self.xp, whole_number("seed", seed, 0), 0, SAMPLE)
         return to_host(self.draw_prior(rng, whole_number("n", n, 1)))
 
-    def _checked_rows(self, batch: Images) -> HostArray:
-        rows: HostArray = images.as_rows(np.asarray(batch), self.visible)
-        images.check_values(rows)
-        return rows
-
     def _encode(self, rows: Array) -> Array:
-        return self.encoder.forward(images.unit_interval(rows, self.dtype))[0]
+        return self.encoder.forward(unit_interval(rows, self.dtype))[0]
 
     def _decode(self, codes: Array) -> Array:
         return sigmoid(self.xp, self.decoder.forward(codes.astype(self.dtype, copy=False))[0])

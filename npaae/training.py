@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from . import backend, images
+from . import backend
 from .backend import Array, to_host
 from .errors import whole_number
+from .images import checked_rows, unit_interval
 from .losses import bce_with_logits
 from .model import ROWS_AT_ONCE, AdversarialAutoencoder, Images
 
@@ -50,8 +51,8 @@ def train(
     Raises InvalidInput, at the call and not at the first record, for images that `encode` refuses or counts below 1.
     """
     epochs, batch_size = whole_number("epochs", epochs, 1), whole_number("batch_size", batch_size, 1)
-    rows = _on_backend(model, train_images)
-    test_rows = None if test_images is None else _on_backend(model, test_images)
+    rows = model.xp.asarray(checked_rows(train_images, model.visible))
+    test_rows = None if test_images is None else model.xp.asarray(checked_rows(test_images, model.visible))
     return _epochs(model, rows, test_rows, epochs, batch_size)
 
 
@@ -69,8 +70,8 @@ def _epochs(
 
 def _one_epoch(model: AdversarialAutoencoder, rows: Array, epoch: int, batch_size: int) -> list[float]:
     xp, n = model.xp, len(rows)
-    rng = backend.generator(xp, model.seed, backend.NOISE, epoch)
-    order = xp.asarray(backend.generator(np, model.seed, backend.SHUFFLE, epoch).permutation(n))
+    rng = backend.generator(xp, model.seed, epoch, backend.NOISE)
+    order = xp.asarray(backend.generator(np, model.seed, epoch, backend.SHUFFLE).permutation(n))
     totals = xp.zeros(3)  # float64, and on the backend until the epoch is over: reading a number makes a GPU wait
     for start in range(0, n, batch_size):
         batch = rows[order[start : start + batch_size]]
@@ -86,7 +87,7 @@ def evaluate(model: AdversarialAutoencoder, rows: Array) -> tuple[float, tuple[f
     xp, codes = model.xp, []
     total = xp.zeros(())
     for start in range(0, len(rows), ROWS_AT_ONCE):
-        x = images.unit_interval(rows[start : start + ROWS_AT_ONCE], model.dtype)
+        x = unit_interval(rows[start : start + ROWS_AT_ONCE], model.dtype)
         z, _ = model.encoder.forward(x)
         logits, _ = model.decoder.forward(z)
         loss, _ = bce_with_logits(xp, logits, x)
@@ -94,9 +95,3 @@ def evaluate(model: AdversarialAutoencoder, rows: Array) -> tuple[float, tuple[f
         codes.append(z)
     z = to_host(xp.concatenate(codes)).astype(np.float64)
     return float(total) / len(rows), tuple(z.mean(axis=0).tolist()), tuple(z.std(axis=0).tolist())
-
-
-def _on_backend(model: AdversarialAutoencoder, batch: Images) -> Array:
-    rows: np.ndarray[Any, Any] = images.as_rows(np.asarray(batch), model.visible)
-    images.check_values(rows)
-    return model.xp.asarray(rows)

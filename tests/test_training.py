@@ -4,6 +4,7 @@ import pytest
 import npaae
 from npaae.backend import NOISE, SHUFFLE, generator
 from npaae.losses import bce_with_logits
+from npaae.training import evaluate
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def test_there_is_one_record_an_epoch_numbered_from_one(small_model, images):
 def test_the_losses_are_means_over_images_the_short_last_batch_included(small_model, images):
     model, by_hand = small_model(), small_model()
     (record,) = npaae.train(model, images, epochs=1, batch_size=10)
-    rng, order = generator(np, 3, NOISE, 1), generator(np, 3, SHUFFLE, 1).permutation(25)
+    rng, order = generator(np, 3, 1, NOISE), generator(np, 3, 1, SHUFFLE).permutation(25)
     rows = images.reshape(25, 9)[order]
     losses = [by_hand.step(batch, rng) for batch in (rows[:10], rows[10:20], rows[20:])]
     expected = np.average(losses, axis=0, weights=[10, 10, 5])
@@ -49,7 +50,7 @@ def test_the_test_sets_figures_are_those_of_its_codes_without_dropout(small_mode
 
 def test_evaluating_in_pieces_equals_evaluating_at_once(small_model):
     model, rows = small_model(), np.random.default_rng(0).random((2500, 9))
-    loss, mean, _ = npaae.evaluate(model, rows)
+    loss, mean, _ = evaluate(model, rows)
     codes, _ = model.encoder.forward(rows)
     assert loss == pytest.approx(float(bce_with_logits(np, model.decoder.forward(codes)[0], rows)[0]), rel=1e-12)
     np.testing.assert_allclose(mean, codes.mean(axis=0), rtol=1e-12)
