@@ -14,8 +14,8 @@ from .errors import InvalidInput, Unavailable
 Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray; CuPy ships no type stubs
 Generator: TypeAlias = Any  # numpy.random.Generator or cupy.random.Generator
 
-# The random streams of an epoch, independent of one another; epoch 0 is the time before training. A generator's key is
-# (seed, epoch, stream), so nothing about it need ever be saved.
+# Independent random streams, each with a generator of its own every epoch (epoch 0 is the time before training). A generator
+# is determined by (seed, stream, epoch), so nothing about it need ever be saved.
 WEIGHTS, SHUFFLE, NOISE, SAMPLE = range(1, 5)
 
 # 256 KiB of float32: the arrays that Adam sweeps stay near the core while ten passes go over them.
@@ -57,12 +57,12 @@ def _cupy_on_a_gpu() -> ModuleType:
     return cupy  # type: ignore[no-any-return]
 
 
-def generator(xp: ModuleType, seed: int, epoch: int, stream: int) -> Generator:
-    """The random generator of the backend for one stream of one epoch, determined by the three numbers.
+def generator(xp: ModuleType, seed: int, stream: int, epoch: int = 0) -> Generator:
+    """The random generator of the backend for one stream of one epoch.
 
     NumPy's is SFC64, which fills dropout masks 1.7 times as fast as its default; CuPy's is its default, XORWOW.
     """
-    seeds = np.random.SeedSequence((seed, epoch, stream))
+    seeds = np.random.SeedSequence(seed, spawn_key=(stream, epoch))
     return np.random.Generator(np.random.SFC64(seeds)) if xp is np else xp.random.default_rng(seeds)
 
 

@@ -58,9 +58,10 @@ def parse_flags(description: str | None, *, epochs: int, sample: bool = False) -
     parser.add_argument("--seed", type=_whole(0), default=0, help="fixes weights, order, masks and draws")
     parser.add_argument("--backend", choices=("numpy", "cupy", "auto"), default="numpy", help="auto: CuPy if there is a GPU")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision")
-    parser.add_argument("--data-dir", type=Path, help="folder of the data set's four IDX files, gzipped or not")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--data-dir", type=Path, help="folder of the data set's four IDX files, gzipped or not")
     if sample:
-        parser.add_argument("--sample", action="store_true", help="train on the bundled sample")
+        source.add_argument("--sample", action="store_true", help="train on the bundled sample, even with the full set at hand")
     parser.add_argument("--out", type=Path, help="folder for the results; by default a new one in runs/")
     parser.add_argument("--no-progress", action="store_true", help="print one line an epoch in place of the bar")
     return parser.parse_args()

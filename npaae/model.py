@@ -111,7 +111,7 @@ class AdversarialAutoencoder:
         self.discriminator = perceptron(
             xp, discriminator_sizes, discriminator_dropout, theta[discriminator], gradient[discriminator]
         )
-        rng = generator(np, seed, 0, WEIGHTS)
+        rng = generator(np, seed, WEIGHTS)
         for network in (self.encoder, self.decoder, self.discriminator):
             network.initialise(rng)
 
@@ -229,7 +229,7 @@ class AdversarialAutoencoder:
 
         Raises InvalidInput where n < 1 or seed < 0.
         """
-        rng = self.xp.random.default_rng() if seed is None else generator(self.xp, whole_number("seed", seed, 0), 0, SAMPLE)
+        rng = self.xp.random.default_rng() if seed is None else generator(self.xp, whole_number("seed", seed, 0), SAMPLE)
         return to_host(self.draw_prior(rng, whole_number("n", n, 1)))
 
     def _encode(self, rows: Array) -> Array:

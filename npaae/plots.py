@@ -91,7 +91,8 @@ def latent(model: AdversarialAutoencoder, images: Array, labels: Array, label_na
         return figure
     for k in (1, 2):
         axes.add_patch(Ellipse(mean[:2], 2 * k * std[0], 2 * k * std[1], fill=False, linestyle="--", linewidth=1))
-        axes.annotate(f"{k}σ", (mean[0], mean[1] + k * std[1]), ha="center", va="bottom")
+        label = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
+        axes.annotate(f"{k}σ", (mean[0], mean[1] + k * std[1]), ha="center", va="center", bbox=label)
     axes.set(ylabel="$z_1$", aspect="equal", title="Encoded test set over the prior's 1σ and 2σ")
     return figure
 

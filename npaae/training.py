@@ -70,8 +70,8 @@ def _epochs(
 
 def _one_epoch(model: AdversarialAutoencoder, rows: Array, epoch: int, batch_size: int) -> list[float]:
     xp, n = model.xp, len(rows)
-    rng = backend.generator(xp, model.seed, epoch, backend.NOISE)
-    order = xp.asarray(backend.generator(np, model.seed, epoch, backend.SHUFFLE).permutation(n))
+    rng = backend.generator(xp, model.seed, backend.NOISE, epoch)
+    order = xp.asarray(backend.generator(np, model.seed, backend.SHUFFLE, epoch).permutation(n))
     totals = xp.zeros(3)  # float64, and on the backend until the epoch is over: reading a number makes a GPU wait
     for start in range(0, n, batch_size):
         batch = rows[order[start : start + batch_size]]

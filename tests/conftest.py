@@ -4,8 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import npaae
+
+# No test may fail because the machine was busy.
+settings.register_profile("npaae", deadline=None)
+settings.load_profile("npaae")
 
 # Where the full sets lie on the project's development machines, beside the checkout. Users have no such folder.
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

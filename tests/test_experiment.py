@@ -246,6 +246,7 @@ def test_an_interrupt_waits_for_the_end_of_a_block_that_must_not_be_cut():
         (["--prior-std", "nan"], "'nan' came, a positive, finite number is wanted"),
         (["--seed", "-1"], "'-1' came, a whole number of at least 0"),
         (["--dtype", "float16"], "invalid choice: 'float16'"),
+        (["--sample", "--data-dir", "."], "not allowed with argument --sample"),
         (["--frobnicate"], "unrecognized arguments"),
     ],
 )

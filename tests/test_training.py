@@ -20,7 +20,7 @@ def test_there_is_one_record_an_epoch_numbered_from_one(small_model, images):
 def test_the_losses_are_means_over_images_the_short_last_batch_included(small_model, images):
     model, by_hand = small_model(), small_model()
     (record,) = npaae.train(model, images, epochs=1, batch_size=10)
-    rng, order = generator(np, 3, 1, NOISE), generator(np, 3, 1, SHUFFLE).permutation(25)
+    rng, order = generator(np, 3, NOISE, 1), generator(np, 3, SHUFFLE, 1).permutation(25)
     rows = images.reshape(25, 9)[order]
     losses = [by_hand.step(batch, rng) for batch in (rows[:10], rows[10:20], rows[20:])]
     expected = np.average(losses, axis=0, weights=[10, 10, 5])
