@@ -36,7 +36,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.nda
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
         version = int(arrays.pop("format"))
-        config = json.loads(str(arrays.pop("config")))
+        config = dict(json.loads(str(arrays.pop("config"))))
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError, AttributeError) as error:
         raise BadFile(f"{os.fspath(path)} is not a model saved by npaae; pass a file that model.save wrote") from error
     if version != FORMAT:

@@ -5,7 +5,7 @@ from a defect (show the traceback). Each is also the built-in exception that a P
 """
 
 import operator
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 
@@ -38,10 +38,22 @@ def whole_number(name: str, value: Any, least: int) -> int:
 
 def positive_number(name: str, value: Any) -> float:
     """`value` as a float; raises InvalidInput, naming it, unless it is positive and finite."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
+    number = _number(value)
     if not (number > 0 and isfinite(number)):
         raise InvalidInput(f"{name}={value!r} came; it must be a positive, finite number")
     return number
+
+
+def dropout_rate(name: str, value: Any) -> float:
+    """`value` as a float; raises InvalidInput, naming it, unless it is at least 0 and below 1."""
+    number = _number(value)
+    if not 0 <= number < 1:
+        raise InvalidInput(f"{name}={value!r} came; it must be a number of at least 0 and below 1")
+    return number
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return nan

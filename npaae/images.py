@@ -34,12 +34,20 @@ def checked_rows(images: Any, visible: int) -> np.ndarray[Any, Any]:
 
     Raises InvalidInput for what is no batch of images.
     """
-    rows: np.ndarray[Any, Any] = as_rows(np.asarray(images), visible)
+    rows: np.ndarray[Any, Any] = as_rows(host_array("images", images), visible)
     if rows.dtype != np.uint8:  # which cannot leave its range
         low, high = float(rows.min()), float(rows.max())  # either is NaN if any pixel is
         if not (low >= 0 and high <= 1):
             raise InvalidInput(f"pixels from {low:g} to {high:g} came; pass floats in [0, 1] without NaN, or uint8 in 0 … 255")
     return rows
+
+
+def host_array(what: str, values: Any) -> np.ndarray[Any, Any]:
+    """`np.asarray(values)`; raises InvalidInput, saying what they should have been, for lists that form no array."""
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InvalidInput(f"rows of unequal lengths came; pass {what} as an array") from error
 
 
 def unit_interval(rows: Array, dtype: np.dtype[Any]) -> Array:

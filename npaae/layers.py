@@ -12,7 +12,7 @@ from math import sqrt
 from types import ModuleType
 
 from .backend import Array, Generator
-from .errors import InvalidInput
+from .errors import dropout_rate
 
 
 class Dense:
@@ -103,10 +103,8 @@ class Dropout:
     """
 
     def __init__(self, xp: ModuleType, rate: float) -> None:
-        if not 0 <= rate < 1:
-            raise InvalidInput(f"a dropout rate of {rate} came; it must be at least 0 and below 1")
         self.xp = xp
-        self.rate = float(rate)
+        self.rate = dropout_rate("rate", rate)
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, Array | None]:
         """y = m · x with m drawn from `rng`; without `rng`, y = x. The cache is m, or None for the identity."""

@@ -19,8 +19,8 @@ import numpy as np
 
 from . import checkpoint
 from .backend import SAMPLE, WEIGHTS, Array, Generator, array_module, generator, to_host
-from .errors import BadFile, InvalidInput, positive_number, whole_number
-from .images import as_rows, checked_rows, unit_interval
+from .errors import BadFile, InvalidInput, dropout_rate, positive_number, whole_number
+from .images import as_rows, checked_rows, host_array, unit_interval
 from .layers import sigmoid
 from .losses import bce_with_logits
 from .network import parameter_count, perceptron
@@ -71,6 +71,8 @@ class AdversarialAutoencoder:
         if not hidden:
             raise InvalidInput("hidden=() came; give the width of at least one hidden layer")
         latent, visible = whole_number("latent", latent, 1), whole_number("visible", visible, 1)
+        dropout = dropout_rate("dropout", dropout)
+        discriminator_dropout = dropout_rate("discriminator_dropout", discriminator_dropout)
         lr_reconstruction = positive_number("lr_reconstruction", lr_reconstruction)
         lr_regularization = positive_number("lr_regularization", lr_regularization)
         if dtype not in ("float32", "float64"):
@@ -206,14 +208,16 @@ class AdversarialAutoencoder:
 
     def decode(self, codes: Any) -> HostArray:
         """The images of codes, (n, visible) in (0, 1). codes: finite, (n, latent). Raises InvalidInput otherwise."""
-        codes = np.asarray(codes)
+        codes = host_array("codes", codes)
         if codes.dtype.kind not in "fiu" or codes.ndim != 2 or codes.shape[1] != self.latent or not len(codes):
             raise InvalidInput(
                 f"codes of shape {codes.shape} and type {codes.dtype} came; "
                 f"pass at least one row of {self.latent} numbers, as (n, {self.latent})"
             )
+        with np.errstate(over="ignore"):
+            codes = codes.astype(self.dtype)
         if not np.isfinite(codes).all():
-            raise InvalidInput("codes with NaN or infinity came; pass finite ones")
+            raise InvalidInput(f"codes with NaN, infinity or numbers too large for {self.dtype} came; pass finite ones")
         return self._evaluate(self._decode, codes)
 
     def reconstruct(self, images: Images) -> HostArray:
@@ -236,7 +240,7 @@ class AdversarialAutoencoder:
         return self.encoder.forward(unit_interval(rows, self.dtype))[0]
 
     def _decode(self, codes: Array) -> Array:
-        return sigmoid(self.xp, self.decoder.forward(codes.astype(self.dtype, copy=False))[0])
+        return sigmoid(self.xp, self.decoder.forward(codes)[0])
 
     def _evaluate(self, function: Callable[[Array], Array], rows: HostArray) -> HostArray:
         pieces = (rows[i : i + ROWS_AT_ONCE] for i in range(0, len(rows), ROWS_AT_ONCE))
@@ -262,12 +266,13 @@ class AdversarialAutoencoder:
         Raises BadFile (a ValueError) where the file holds no such model, OSError where it cannot be read, and InvalidInput
         where it needs a prior and got none.
         """
+        array_module(backend)  # raises here, for a backend that is wrong or missing is no fault of the file
         config, arrays = checkpoint.read(path)
         file = os.fspath(path)
+        if config.get("prior") is None and prior is None:
+            raise InvalidInput(f"{file} was trained with a prior of your own; pass it again, as load(path, prior=…)")
         try:
             saved_prior = config.pop("prior")
-            if prior is None and saved_prior is None:
-                raise InvalidInput(f"{file} was trained with a prior of your own; pass it again, as load(path, prior=…)")
             model = cls(**config, prior=prior or gaussian(**saved_prior), backend=backend)
             for name, array in model._arrays().items():
                 saved = arrays[name]
@@ -277,7 +282,7 @@ class AdversarialAutoencoder:
             for name, adam in model._adams().items():
                 adam.t = int(arrays[f"{name}.t"])
             model.epoch = int(arrays["epoch"])
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, InvalidInput) as error:
             raise BadFile(f"{file} is damaged: {error}; use another copy") from error
         return model
 

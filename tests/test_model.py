@@ -299,6 +299,7 @@ def test_what_comes_out_is_numpy_of_the_models_type(small_model, pixels, dtype):
         (np.full((2, 9), -0.1), "pixels from -0.1"),
         (np.full((2, 9), np.inf), "to inf came"),
         ([["a"] * 9], "type <U1 came"),
+        ([[0.5, 0.5], [0.5]], "rows of unequal lengths came; pass images"),
     ],
 )
 @pytest.mark.parametrize("method", ["encode", "reconstruct"])
@@ -313,13 +314,15 @@ def test_what_is_no_batch_of_images_is_refused_in_one_sentence(small_model, meth
         (np.zeros((2, 3)), r"shape \(2, 3\)"),
         (np.zeros(2), r"shape \(2,\)"),
         (np.zeros((0, 2)), r"shape \(0, 2\)"),
-        ([[np.nan, 0]], "NaN or infinity"),
+        ([[np.nan, 0]], "with NaN, infinity"),
         ([["a", "b"]], "type <U1"),
+        ([[1, 2], [3]], "rows of unequal lengths came; pass codes"),
+        ([[1e300, 0]], "too large for float32"),
     ],
 )
 def test_what_are_no_codes_is_refused_in_one_sentence(small_model, codes, says):
     with pytest.raises(ValueError, match=says):
-        small_model().decode(codes)
+        small_model(dtype="float32").decode(codes)
 
 
 @pytest.mark.parametrize(
@@ -330,8 +333,8 @@ def test_what_are_no_codes_is_refused_in_one_sentence(small_model, codes, says):
         ({"hidden": (2.5,)}, "hidden=2.5 came"),
         ({"latent": 0}, "latent=0 came"),
         ({"visible": -1}, "visible=-1 came"),
-        ({"dropout": 1.0}, "dropout rate of 1.0"),
-        ({"discriminator_dropout": -0.1}, "dropout rate of -0.1"),
+        ({"dropout": 1.0}, "dropout=1.0 came"),
+        ({"discriminator_dropout": "half"}, "discriminator_dropout='half' came"),
         ({"lr_reconstruction": 0}, "lr_reconstruction=0 came"),
         ({"lr_regularization": float("nan")}, "lr_regularization=nan came"),
         ({"dtype": "float16"}, "dtype='float16' came"),
@@ -411,6 +414,21 @@ def test_an_archive_whose_arrays_do_not_fit_its_configuration_is_refused(small_m
     np.savez(tmp_path / "model.npz", **(arrays | {"theta": arrays["theta"][:-1]}))
     with pytest.raises(BadFile, match="theta does not fit"):
         AdversarialAutoencoder.load(tmp_path / "model.npz")
+
+
+def test_an_archive_whose_configuration_is_out_of_range_is_refused_by_name(small_model, tmp_path):
+    small_model().save(tmp_path / "model.npz")
+    arrays = dict(np.load(tmp_path / "model.npz"))
+    config = str(arrays["config"]).replace("[7, 5]", "[7, -5]")
+    np.savez(tmp_path / "model.npz", **(arrays | {"config": config}))
+    with pytest.raises(BadFile, match=r"model\.npz is damaged: hidden=-5 came"):
+        AdversarialAutoencoder.load(tmp_path / "model.npz")
+
+
+def test_a_wrong_backend_is_not_blamed_on_the_file(small_model, tmp_path):
+    small_model().save(tmp_path / "model.npz")
+    with pytest.raises(InvalidInput, match="backend='jax'"):
+        AdversarialAutoencoder.load(tmp_path / "model.npz", backend="jax")
 
 
 def test_a_newer_format_is_refused(small_model, tmp_path):
