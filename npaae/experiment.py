@@ -230,7 +230,8 @@ class Run:
             file.write(text.getvalue().encode())
 
     def _write_figures(self) -> None:
-        from . import plots
+        with _uninterrupted():  # matplotlib does not survive an import that was cut short
+            from . import plots
 
         images, labels = self.dataset.test_images, self.dataset.test_labels
         figures = {

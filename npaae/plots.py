@@ -8,7 +8,9 @@ from math import isqrt, log
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 from matplotlib.ticker import MaxNLocator
 
@@ -79,8 +81,9 @@ def latent(model: AdversarialAutoencoder, images: Array, labels: Array, label_na
     figure = Figure(figsize=(7.6, 6.4), layout="constrained")
     axes = figure.subplots()
     x, y = (codes[:, 0], codes[:, 1]) if model.latent > 1 else (codes[:, 0], labels)
-    points = axes.scatter(x, y, c=labels, cmap="tab10", vmin=-0.5, vmax=9.5, s=9, alpha=0.6, linewidths=0)
-    handles, _ = points.legend_elements(num=list(range(len(label_names))), markersize=8, alpha=1.0)
+    axes.scatter(x, y, c=labels, cmap="tab10", vmin=-0.5, vmax=9.5, s=9, alpha=0.6, linewidths=0)
+    colours = colormaps["tab10"]  # by label, whichever labels the set holds
+    handles = [Line2D([], [], color=colours(k), marker="o", linestyle="") for k in range(len(label_names))]
     axes.legend(handles, label_names, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     mean, std = draws.mean(axis=0), draws.std(axis=0)
     axes.set_xlabel("$z_0$")

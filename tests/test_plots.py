@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 import npaae
 from npaae import plots
@@ -69,6 +70,14 @@ def test_the_latent_plane_shows_every_code_and_the_priors_circles(small_model, i
     np.testing.assert_allclose(axes.collections[0].get_offsets(), model.encode(images))
     radii = [circle.width / 2 for circle in axes.patches]
     np.testing.assert_allclose(radii, [5, 10], rtol=0.02)
+
+
+def test_the_legend_names_each_colour_rightly_when_the_test_set_lacks_some_labels(small_model, images):
+    axes = plots.latent(small_model(), images, np.full(25, 7), NAMES).axes[0]
+    points = axes.collections[0]
+    points.update_scalarmappable()
+    handles = dict(zip(NAMES, axes.get_legend().legend_handles, strict=True))
+    assert to_rgb(handles["7"].get_color()) == to_rgb(points.get_facecolor()[0])
 
 
 def test_reconstructions_stand_below_their_images(small_model, images):
