@@ -190,13 +190,23 @@ def wait_for(condition, process):
         time.sleep(0.02)
 
 
+def heed_interrupts():
+    """A shell that starts the tests in the background makes their children ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupted(folder, digits, after_rows):
     arguments = command("--data-dir", digits, "--epochs", 100_000, "--hidden", 32, "--out", folder)
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        started = folder / "losses.csv"
-        wait_for(lambda: started.exists() and started.read_text().count("\n") > after_rows, process)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    ) as process:
+        try:
+            started = folder / "losses.csv"
+            wait_for(lambda: started.exists() and started.read_text().count("\n") > after_rows, process)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()  # lest a run that did not stop outlive the test
     return process.returncode, out, err
 
 
@@ -220,6 +230,14 @@ def test_whenever_ctrl_c_comes_the_files_are_whole_and_of_one_epoch(digits, tmp_
     assert npaae.AdversarialAutoencoder.load(tmp_path / "run" / "model.npz").epoch == len(rows(tmp_path / "run"))
 
 
+@pytest.fixture
+def python_handles_interrupts():
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("python_handles_interrupts")
 def test_an_interrupt_waits_for_the_end_of_a_block_that_must_not_be_cut():
     done = []
 
