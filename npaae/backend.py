@@ -12,6 +12,7 @@ import numpy as np
 from .errors import InvalidInput, Unavailable
 
 Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray; CuPy ships no type stubs
+HostArray: TypeAlias = np.ndarray[Any, Any]
 Generator: TypeAlias = Any  # numpy.random.Generator or cupy.random.Generator
 
 # Independent random streams, each with a generator of its own every epoch (epoch 0 is the time before training). A generator
@@ -66,7 +67,7 @@ def generator(xp: ModuleType, seed: int, stream: int, epoch: int = 0) -> Generat
     return np.random.Generator(np.random.SFC64(seeds)) if xp is np else xp.random.default_rng(seeds)
 
 
-def to_host(array: Array) -> np.ndarray[Any, Any]:
+def to_host(array: Array) -> HostArray:
     """The array as NumPy's; on a GPU this waits for the device."""
     return np.asarray(array.get() if hasattr(array, "get") else array)
 

@@ -1,7 +1,7 @@
 """The file format of a saved model: an .npz archive of plain arrays, which `numpy.load` opens without pickle.
 
 format      the version of this layout
-config      the model's constructor arguments, as JSON
+config      the model's constructor arguments, the seed among them, as JSON
 epoch       epochs trained so far
 theta       the flat parameter vector, in the order encoder, decoder, discriminator
 <optimiser>.M, <optimiser>.V, <optimiser>.t       each Adam's two moments and its step count
@@ -11,10 +11,11 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from .backend import HostArray
 from .errors import BadFile
 from .files import replacing
 
@@ -27,18 +28,34 @@ def write(path: str | os.PathLike[str], config: Mapping[str, Any], arrays: Mappi
         np.savez(file, format=FORMAT, config=json.dumps(config), **arrays)
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
-    """(config, arrays) of a checkpoint that `write` wrote.
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, HostArray]]:
+    """(config, arrays) of a checkpoint that `write` wrote. Takes no more memory than the file is long.
 
-    Raises BadFile where the file is something else, and OSError where it cannot be read at all.
+    Raises BadFile where the file is something else, truncated, altered (its checksums tell) or of another format, and
+    OSError where it cannot be opened.
     """
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
-        version = int(arrays.pop("format"))
-        config = dict(json.loads(str(arrays.pop("config"))))
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError, AttributeError) as error:
-        raise BadFile(f"{os.fspath(path)} is not a model saved by npaae; pass a file that model.save wrote") from error
+    name = os.fspath(path)
+    with open(path, "rb") as file:
+        try:
+            arrays = _members(file)
+            version, config = int(arrays.pop("format")), json.loads(str(arrays.pop("config")))
+        except Exception as error:  # zipfile and numpy raise a dozen kinds over damaged files
+            fault = f"it has no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+            raise BadFile(f"{name} is not a whole model saved by npaae: {fault}; use another copy") from error
     if version != FORMAT:
-        raise BadFile(f"{os.fspath(path)} has format {version}, this npaae reads format {FORMAT}; use the npaae that wrote it")
+        raise BadFile(f"{name} has format {version}, this npaae reads format {FORMAT}; use the npaae that wrote it")
+    if not isinstance(config, dict):
+        raise BadFile(f"{name} is damaged: its configuration is no JSON object; use another copy")
     return config, arrays
+
+
+def _members(file: BinaryIO) -> dict[str, HostArray]:
+    with zipfile.ZipFile(file) as archive:
+        if sum(member.file_size for member in archive.infolist()) > os.fstat(file.fileno()).st_size:
+            raise ValueError("it promises more than it holds")  # as compressed archives do, which `write` never makes
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as archive:
+        members = dict(archive)
+    if strangers := [name for name, member in members.items() if not isinstance(member, np.ndarray)]:
+        raise ValueError(f"its {strangers[0]} is no array")
+    return members

@@ -6,6 +6,7 @@ from a defect (show the traceback). Each is also the built-in exception that a P
 
 import operator
 from math import isfinite, nan
+from numbers import Real
 from typing import Any
 
 
@@ -25,10 +26,14 @@ class Unavailable(UserError, RuntimeError):
     """A data set or an array library that cannot be had on this machine."""
 
 
+class Diverged(UserError, ArithmeticError):
+    """Training has left the finite numbers: a loss or a parameter is NaN or infinite."""
+
+
 def whole_number(name: str, value: Any, least: int) -> int:
     """`value` as an int; raises InvalidInput, naming it, unless it is a whole number of at least `least`."""
     try:
-        number = operator.index(value)
+        number = least - 1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = least - 1
     if number < least:
@@ -44,6 +49,17 @@ def positive_number(name: str, value: Any) -> float:
     return number
 
 
+def learning_rate(name: str, value: Any) -> float:
+    """`value` as a float; raises InvalidInput, naming it, unless it is above 0 and at most 1.
+
+    Adam moves a parameter by about the learning rate a step, and parameters begin below 1: more would be no learning.
+    """
+    number = _number(value)
+    if not 0 < number <= 1:
+        raise InvalidInput(f"{name}={value!r} came; it must be a number above 0 and at most 1")
+    return number
+
+
 def dropout_rate(name: str, value: Any) -> float:
     """`value` as a float; raises InvalidInput, naming it, unless it is at least 0 and below 1."""
     number = _number(value)
@@ -53,7 +69,8 @@ def dropout_rate(name: str, value: Any) -> float:
 
 
 def _number(value: Any) -> float:
+    """`value` as a float, or NaN, which no range holds, for what is no number (a string and a bool are none)."""
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        return float(value) if isinstance(value, Real) and not isinstance(value, bool) else nan
+    except OverflowError:
         return nan

@@ -21,9 +21,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .backend import HostArray as Array
 from .errors import InvalidInput
 
-Array: TypeAlias = np.ndarray[Any, Any]
 Function: TypeAlias = Callable[[Array], Any]
 
 STEP = 1e-5

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array
+from .backend import Array, HostArray
 from .errors import InvalidInput
 
 
@@ -29,12 +29,12 @@ def as_rows(images: Array, visible: int) -> Array:
     return images.reshape(len(images), visible)
 
 
-def checked_rows(images: Any, visible: int) -> np.ndarray[Any, Any]:
+def checked_rows(images: Any, visible: int) -> HostArray:
     """`as_rows` for whatever a user passes, on the host, with the values looked at too: floats must lie in [0, 1].
 
     Raises InvalidInput for what is no batch of images.
     """
-    rows: np.ndarray[Any, Any] = as_rows(host_array("images", images), visible)
+    rows: HostArray = as_rows(host_array("images", images), visible)
     if rows.dtype != np.uint8:  # which cannot leave its range
         low, high = float(rows.min()), float(rows.max())  # either is NaN if any pixel is
         if not (low >= 0 and high <= 1):
@@ -42,7 +42,7 @@ def checked_rows(images: Any, visible: int) -> np.ndarray[Any, Any]:
     return rows
 
 
-def host_array(what: str, values: Any) -> np.ndarray[Any, Any]:
+def host_array(what: str, values: Any) -> HostArray:
     """`np.asarray(values)`; raises InvalidInput, saying what they should have been, for lists that form no array."""
     try:
         return np.asarray(values)

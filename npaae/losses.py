@@ -1,6 +1,6 @@
 """Binary cross-entropy, from probabilities or from logits: each returns (loss, gradient).
 
-Both are means over *every* element of the array, and the gradient is the mean's, so neither depends on the batch size.
+The loss is the mean over *every* element of the array, so it does not grow with the batch; the gradient is that mean's.
 The loss is a 0-dimensional value on the backend: `float(loss)` makes it a Python float, and on a GPU waits for it.
 """
 
@@ -34,7 +34,7 @@ def bce_with_logits(xp: ModuleType, logits: Array, t: Array | float) -> tuple[Ar
 
     Derivation: −ln σ(l) = ln(1 + e⁻ˡ) and −ln(1 − σ(l)) = l + ln(1 + e⁻ˡ), so that the mean of the two weighted with
     t and 1 − t is (1 − t) l + ln(1 + e⁻ˡ); writing ln(1 + e⁻ˡ) = max(−l, 0) + ln(1 + e^−|l|) keeps every exponent at
-    or below 0. Finite for any finite logits, with no ε anywhere, and where σ saturates the gradient stays ±1/N, not 0.
+    or below 0. So nothing overflows, with no ε anywhere, and where σ saturates the gradient stays ±1/N, not 0.
 
     logits has any shape, t that shape or a scalar; dL/dl has the logits' shape.
     """

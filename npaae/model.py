@@ -1,9 +1,9 @@
 """The adversarial autoencoder: three networks over one parameter vector, and the three phases that train them.
 
-    x ──► encoder ──► z ──► decoder ──► x̂        1 reconstruction   BCE(x̂, x)                  moves encoder + decoder
+    x ──► encoder ──► z ──► decoder ──► x̂         1 reconstruction   BCE(x̂, x)                     moves encoder + decoder
                       │
        prior ──► z*   └──► discriminator ──► p    2 discriminator    BCE(D(z*), 1) + BCE(D(z), 0)  moves discriminator
-                                                  3 generator        BCE(D(z), 1)                moves encoder
+                                                  3 generator        BCE(D(z), 1)                  moves encoder
 
 Phases 2 and 3 together are the *regularization phase*; the encoder is the generator. Sources: A. Makhzani, J. Shlens,
 N. Jaitly, I. Goodfellow, B. Frey, "Adversarial Autoencoders", arXiv:1511.05644; S. Das, "Adversarial Autoencoders" (2019),
@@ -11,15 +11,15 @@ whose layer counts, losses, dropout and learning rates the defaults are.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Self
 
 import numpy as np
 
 from . import checkpoint
-from .backend import SAMPLE, WEIGHTS, Array, Generator, array_module, generator, to_host
-from .errors import BadFile, InvalidInput, dropout_rate, positive_number, whole_number
+from .backend import SAMPLE, WEIGHTS, Array, Generator, HostArray, array_module, generator, to_host
+from .errors import BadFile, InvalidInput, dropout_rate, learning_rate, whole_number
 from .images import as_rows, checked_rows, host_array, unit_interval
 from .layers import sigmoid
 from .losses import bce_with_logits
@@ -28,7 +28,6 @@ from .optim import Adam
 from .priors import Prior, gaussian
 
 Images = Any  # whatever `images.as_rows` accepts
-HostArray = np.ndarray[Any, Any]
 
 ROWS_AT_ONCE = 1000  # evaluation goes through the networks in pieces, so that its memory does not grow with n
 
@@ -39,7 +38,7 @@ class AdversarialAutoencoder:
     hidden: the widths of the encoder's hidden layers; the decoder mirrors them and the discriminator has them too.
     latent, visible: dimensions of a code and of an image. prior: a callable (rng, n, dim) → (n, dim) samples.
     dropout, discriminator_dropout: rates in [0, 1) after the hidden layers of encoder and decoder, and of the discriminator.
-    lr_reconstruction, lr_regularization: Adam's step sizes in phase 1, and in phases 2 and 3.
+    lr_reconstruction, lr_regularization: Adam's step sizes in (0, 1], in phase 1 and in phases 2 and 3.
     backend: "numpy", "cupy" or "auto". dtype: "float32" to run, "float64" to audit. seed: a whole number ≥ 0; it fixes
     the initial weights and all that training draws.
 
@@ -48,7 +47,9 @@ class AdversarialAutoencoder:
     decoder and the discriminator end in logits: σ is folded into the losses, and applied in `decode`. `epoch` counts
     the epochs trained.
 
-    Raises InvalidInput (a ValueError) for an argument outside its range, Unavailable (a RuntimeError) for a missing backend.
+    Raises InvalidInput (a ValueError) for an argument outside its range, for a prior that does not do what a prior must
+    (it is asked for two samples), and for more parameters than memory can hold; Unavailable (a RuntimeError) for a missing
+    backend.
     """
 
     def __init__(
@@ -66,53 +67,57 @@ class AdversarialAutoencoder:
         dtype: str = "float32",
         seed: int = 0,
     ) -> None:
-        sizes = hidden if isinstance(hidden, Iterable) else (hidden,)
-        hidden = tuple(whole_number("hidden", width, 1) for width in sizes)
+        widths = hidden if isinstance(hidden, Iterable) and not isinstance(hidden, str) else (hidden,)
+        hidden = tuple(whole_number("hidden", width, 1) for width in widths)
         if not hidden:
             raise InvalidInput("hidden=() came; give the width of at least one hidden layer")
         latent, visible = whole_number("latent", latent, 1), whole_number("visible", visible, 1)
         dropout = dropout_rate("dropout", dropout)
         discriminator_dropout = dropout_rate("discriminator_dropout", discriminator_dropout)
-        lr_reconstruction = positive_number("lr_reconstruction", lr_reconstruction)
-        lr_regularization = positive_number("lr_regularization", lr_regularization)
+        lr_reconstruction = learning_rate("lr_reconstruction", lr_reconstruction)
+        lr_regularization = learning_rate("lr_regularization", lr_regularization)
         if dtype not in ("float32", "float64"):
             raise InvalidInput(f'dtype={dtype!r} came; use "float32" to run or "float64" to audit')
         seed = whole_number("seed", seed, 0)
-        if not callable(prior):
-            raise InvalidInput(f"prior={prior!r} came; a prior is a callable (rng, n, dim) -> samples of shape (n, dim)")
 
         self.xp = xp = array_module(backend)
         self.dtype = np.dtype(dtype)
-        self.latent, self.visible, self.prior, self.seed = latent, visible, prior, seed
+        self.latent, self.visible, self.seed = latent, visible, seed
         self.epoch = 0
         self.config = {
             "hidden": hidden,
             "latent": latent,
             "visible": visible,
-            "prior": asdict(prior) if isinstance(prior, gaussian) else None,
+            "prior": None,  # which `_impose` fills in
             "dropout": dropout,
             "discriminator_dropout": discriminator_dropout,
             "lr_reconstruction": lr_reconstruction,
             "lr_regularization": lr_regularization,
-            "dtype": dtype,
+            "dtype": self.dtype.name,
             "seed": seed,
         }
 
-        encoder_sizes = (visible, *hidden, latent)
-        decoder_sizes = encoder_sizes[::-1]
-        discriminator_sizes = (latent, *hidden, 1)
+        encoder_sizes, decoder_sizes, discriminator_sizes = sizes = _layer_sizes(hidden, latent, visible)
         encoder_end = parameter_count(encoder_sizes)
         decoder_end = encoder_end + parameter_count(decoder_sizes)
         encoder, decoder = slice(0, encoder_end), slice(encoder_end, decoder_end)
         autoencoder, discriminator = slice(0, decoder_end), slice(decoder_end, None)
 
-        self.theta = theta = xp.zeros(decoder_end + parameter_count(discriminator_sizes), self.dtype)
+        count = sum(map(parameter_count, sizes))
+        try:
+            self.theta = theta = xp.zeros(count, self.dtype)
+        except (MemoryError, ValueError, OverflowError) as error:
+            raise InvalidInput(
+                f"hidden={hidden}, latent={latent}, visible={visible} came, which make {count:,} parameters; "
+                "that is more than memory can hold: make them smaller"
+            ) from error
         self.gradient = gradient = xp.zeros_like(theta)
         self.encoder = perceptron(xp, encoder_sizes, dropout, theta[encoder], gradient[encoder])
         self.decoder = perceptron(xp, decoder_sizes, dropout, theta[decoder], gradient[decoder])
         self.discriminator = perceptron(
             xp, discriminator_sizes, discriminator_dropout, theta[discriminator], gradient[discriminator]
         )
+        self._impose(prior)
         rng = generator(np, seed, WEIGHTS)
         for network in (self.encoder, self.decoder, self.discriminator):
             network.initialise(rng)
@@ -134,7 +139,7 @@ class AdversarialAutoencoder:
         0-dimensional values on the backend. The discriminator's is a sum of two means: where it cannot tell the codes
         from the prior it is 2 ln 2 = 1.386, and the generator's is ln 2 = 0.693.
         """
-        x = unit_interval(as_rows(x, self.visible), self.dtype)
+        x = unit_interval(as_rows(self.xp.asarray(x), self.visible), self.dtype)
 
         reconstruction_loss = self.reconstruction_gradient(x, rng)
         self.reconstruction_adam.step()
@@ -197,6 +202,19 @@ class AdversarialAutoencoder:
             )
         return samples
 
+    def _impose(self, prior: Prior) -> None:
+        """Take up a prior, and find out now, not in the middle of a first step, whether it does what a prior must."""
+        self.prior = prior
+        self.config["prior"] = asdict(prior) if type(prior) is gaussian else None
+        wanted = f"prior={prior!r} came; a prior is a callable (rng, n, dim) -> (n, dim) real, finite numbers"
+        try:
+            with np.errstate(over="ignore"):
+                samples = self.draw_prior(generator(self.xp, self.seed, SAMPLE), 2)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"{wanted}: {error}") from error
+        if not bool(self.xp.isfinite(samples).all()):
+            raise InvalidInput(f"{wanted}: it returned NaN, infinity or numbers too large for {self.dtype}")
+
     # Use: NumPy arrays in, NumPy arrays out, dropout off
 
     def encode(self, images: Images) -> HostArray:
@@ -207,7 +225,7 @@ class AdversarialAutoencoder:
         return self._evaluate(self._encode, checked_rows(images, self.visible))
 
     def decode(self, codes: Any) -> HostArray:
-        """The images of codes, (n, visible) in (0, 1). codes: finite, (n, latent). Raises InvalidInput otherwise."""
+        """The images of codes, (n, visible) in [0, 1]. codes: finite, (n, latent). Raises InvalidInput otherwise."""
         codes = host_array("codes", codes)
         if codes.dtype.kind not in "fiu" or codes.ndim != 2 or codes.shape[1] != self.latent or not len(codes):
             raise InvalidInput(
@@ -221,11 +239,11 @@ class AdversarialAutoencoder:
         return self._evaluate(self._decode, codes)
 
     def reconstruct(self, images: Images) -> HostArray:
-        """decode(encode(images)), as rows: (n, visible) in (0, 1). Accepts and refuses what `encode` does."""
+        """decode(encode(images)), as rows: (n, visible) in [0, 1]. Accepts and refuses what `encode` does."""
         return self._evaluate(lambda rows: self._decode(self._encode(rows)), checked_rows(images, self.visible))
 
     def sample(self, n: int, *, seed: int | None = None) -> HostArray:
-        """n novel images, (n, visible) in (0, 1): the decoded codes of `sample_prior(n, seed=seed)`."""
+        """n novel images, (n, visible) in [0, 1]: the decoded codes of `sample_prior(n, seed=seed)`."""
         return self.decode(self.sample_prior(n, seed=seed))
 
     def sample_prior(self, n: int, *, seed: int | None = None) -> HostArray:
@@ -253,43 +271,63 @@ class AdversarialAutoencoder:
 
         The file is replaced in one step. A prior of the user's own cannot be written: `load` must be given it again.
         """
-        arrays = {name: to_host(array) for name, array in self._arrays().items()}
+        arrays = {name: to_host(array) for name, array in self.arrays().items()}
         steps = {f"{name}.t": adam.t for name, adam in self._adams().items()}
-        checkpoint.write(path, self.config, {"epoch": self.epoch, **arrays, **steps})
+        checkpoint.write(path, self.config, {"epoch": self.epoch, **steps, **arrays})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, backend: str = "numpy", prior: Prior | None = None) -> Self:
         """The model that `save` wrote, on any backend, whichever it was trained on.
 
-        prior: only needed for a model that was trained with a prior of the user's own.
+        prior: needed for a model that was trained with a prior of the user's own; where one is given, it is the one used.
 
-        Raises BadFile (a ValueError) where the file holds no such model, OSError where it cannot be read, and InvalidInput
-        where it needs a prior and got none.
+        Raises BadFile (a ValueError) where the file holds no such model, or numbers that no training leaves behind; OSError
+        where it cannot be read; and InvalidInput where it needs a prior and got none.
         """
         array_module(backend)  # raises here, for a backend that is wrong or missing is no fault of the file
-        config, arrays = checkpoint.read(path)
-        file = os.fspath(path)
-        if config.get("prior") is None and prior is None:
+        config, saved = checkpoint.read(path)
+        saved_prior = config.pop("prior", None)
+        if saved_prior is None and prior is None:
+            file = os.fspath(path)
             raise InvalidInput(f"{file} was trained with a prior of your own; pass it again, as load(path, prior=…)")
         try:
-            saved_prior = config.pop("prior")
-            model = cls(**config, prior=prior or gaussian(**saved_prior), backend=backend)
-            for name, array in model._arrays().items():
-                saved = arrays[name]
-                if saved.shape != array.shape or saved.dtype != array.dtype:
-                    raise BadFile(f"{file} is damaged: its {name} does not fit its own configuration; use another copy")
-                array[...] = model.xp.asarray(saved)
-            for name, adam in model._adams().items():
-                adam.t = int(arrays[f"{name}.t"])
-            model.epoch = int(arrays["epoch"])
-        except (KeyError, TypeError, InvalidInput) as error:
-            raise BadFile(f"{file} is damaged: {error}; use another copy") from error
+            sizes = _layer_sizes(config["hidden"], config["latent"], config["visible"])
+            if saved["theta"].size != sum(map(parameter_count, sizes)):  # before memory is taken for as many
+                raise InvalidInput(f"its {saved['theta'].size:,} parameters do not fit its own layer sizes")
+            model = cls(**config, prior=gaussian(**(saved_prior or {})), backend=backend)
+            model._restore(saved)
+        except KeyError as error:
+            raise BadFile(f"{os.fspath(path)} is damaged: it has no {error}; use another copy") from error
+        except (TypeError, InvalidInput) as error:
+            raise BadFile(f"{os.fspath(path)} is damaged: {error}; use another copy") from error
+        if prior is not None:
+            model._impose(prior)
         return model
+
+    def _restore(self, saved: Mapping[str, HostArray]) -> None:
+        """Take over every number of a checkpoint; raises InvalidInput for what no training can have left behind."""
+        for name, array in self.arrays().items():
+            values = saved[name]
+            if values.shape != array.shape or values.dtype != self.dtype:
+                raise InvalidInput(f"its {name} does not fit its own configuration")
+            if not np.isfinite(values).all() or (name.endswith(".V") and values.min() < 0):
+                raise InvalidInput(f"its {name} holds numbers that training cannot have left")
+            array[...] = self.xp.asarray(values)
+        for name, adam in self._adams().items():
+            adam.t = whole_number(f"{name}.t", saved[f"{name}.t"], 0)
+        self.epoch = whole_number("epoch", saved["epoch"], 0)
 
     def _adams(self) -> dict[str, Adam]:
         names = ("reconstruction_adam", "discriminator_adam", "generator_adam")
         return {name: getattr(self, name) for name in names}
 
-    def _arrays(self) -> dict[str, Array]:
+    def arrays(self) -> dict[str, Array]:
+        """Every array that training moves, by name: `theta`, and each Adam's two moments."""
         moments = {f"{name}.{m}": getattr(adam, m) for name, adam in self._adams().items() for m in "MV"}
         return {"theta": self.theta, **moments}
+
+
+def _layer_sizes(hidden: Iterable[int], latent: int, visible: int) -> tuple[tuple[int, ...], ...]:
+    """The layer sizes of encoder, decoder and discriminator."""
+    encoder = (visible, *hidden, latent)
+    return encoder, encoder[::-1], (latent, *hidden, 1)

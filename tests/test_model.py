@@ -1,8 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 
 import npaae
-from npaae import gradcheck
+from npaae import checkpoint, gradcheck
+from npaae.backend import SAMPLE, generator
 from npaae.errors import BadFile, InvalidInput, Unavailable
 from npaae.model import AdversarialAutoencoder
 from npaae.network import parameter_count
@@ -65,6 +68,11 @@ def test_the_three_networks_are_views_of_theta_in_order(small_model):
         for other in (ENCODER, DECODER, DISCRIMINATOR):
             values = {float(layer.W[0, 0]) for layer in getattr(model, other).layers if hasattr(layer, "W")}
             assert values == {float(other == name)}
+
+
+def test_a_dtype_may_be_numpys_own_object():
+    model = AdversarialAutoencoder(dtype=np.dtype("float64"), hidden=2)
+    assert (model.theta.dtype, model.config["dtype"]) == (np.float64, "float64")
 
 
 def test_float32_and_float64_start_alike():
@@ -268,10 +276,34 @@ def test_a_step_leaves_its_batch_alone_and_keeps_the_models_type(small_model, dt
     assert {loss.dtype.name for loss in losses} == {model.theta.dtype.name} == {dtype}
 
 
-def test_a_prior_of_the_wrong_shape_is_refused(small_model, rng):
-    model = small_model(prior=lambda rng, n, dim: rng.standard_normal((n, dim + 1)))
-    with pytest.raises(InvalidInput, match=r"shape \(6, 3\); it must return \(6, 2\)"):
+@pytest.mark.parametrize(
+    ("prior", "says"),
+    [
+        ("gaussian", "'str' object is not callable"),
+        (npaae.priors.gaussian, "takes from 1 to 2 positional arguments"),
+        (lambda rng, n, dim: rng.standard_normal((n, dim + 1)), r"shape \(2, 3\); it must return \(2, 2\)"),
+        (lambda rng, n, dim: [[1.0], [2.0, 3.0]], "inhomogeneous shape"),
+        (lambda rng, n, dim: [["a", "b"]] * n, "could not convert string to float"),
+        (lambda rng, n, dim: np.full((n, dim), np.nan), "it returned NaN, infinity or numbers too large for float32"),
+        (npaae.priors.gaussian(std=1e300), "it returned NaN, infinity or numbers too large for float32"),
+    ],
+)
+def test_what_is_no_prior_is_refused_at_construction(prior, says):
+    with pytest.raises(InvalidInput, match=rf"^prior=.* came; a prior is a callable .*{says}"):
+        AdversarialAutoencoder(prior=prior)
+
+
+def test_a_prior_whose_shape_is_wrong_for_some_n_only_is_refused_in_the_step(small_model, rng):
+    model = small_model(prior=lambda rng, n, dim: rng.standard_normal((min(n, 5), dim)))
+    with pytest.raises(InvalidInput, match=r"shape \(5, 2\); it must return \(6, 2\)"):
         model.step(np.full((6, 9), 0.5), rng)
+
+
+def test_a_step_takes_lists_too(small_model):
+    arrays, lists = small_model(), small_model()
+    arrays.step(np.full((2, 9), 0.5), frozen(0))
+    lists.step([[0.5] * 9] * 2, frozen(0))
+    np.testing.assert_array_equal(arrays.theta, lists.theta)
 
 
 def test_a_users_own_prior_is_imposed(small_model):
@@ -307,6 +339,11 @@ def test_evaluation_has_no_dropout_and_does_not_depend_on_the_batch(small_model)
     model, many = small_model(), np.random.default_rng(0).random((2500, 9))
     codes = model.encode(many)
     np.testing.assert_allclose(model.encode(many[2100:2101]), codes[2100:2101], rtol=1e-12)
+
+
+def test_a_seed_names_one_random_stream_of_its_own(small_model):
+    model = small_model()
+    np.testing.assert_array_equal(model.sample_prior(4, seed=1), model.prior(generator(np, 1, SAMPLE), 4, 2))
 
 
 def test_sampling_is_determined_by_its_seed(small_model):
@@ -376,16 +413,23 @@ def test_what_are_no_codes_is_refused_in_one_sentence(small_model, codes, says):
         ({"hidden": ()}, "at least one hidden layer"),
         ({"hidden": (256, 0)}, "hidden=0 came"),
         ({"hidden": (2.5,)}, "hidden=2.5 came"),
+        ({"hidden": (True,)}, "hidden=True came"),
+        ({"hidden": "256"}, "hidden='256' came"),
+        ({"hidden": 10**9}, r"hidden=\(1000000000,\), .* make 1,578,000,000,787 parameters; that is more than memory"),
+        ({"hidden": 10**20}, "more than memory can hold"),
+        ({"latent": 10**11}, "more than memory can hold"),
         ({"latent": 0}, "latent=0 came"),
         ({"visible": -1}, "visible=-1 came"),
         ({"dropout": 1.0}, "dropout=1.0 came"),
         ({"discriminator_dropout": "half"}, "discriminator_dropout='half' came"),
         ({"lr_reconstruction": 0}, "lr_reconstruction=0 came"),
+        ({"lr_reconstruction": "0.1"}, "lr_reconstruction='0.1' came"),
+        ({"lr_reconstruction": 1.5}, "lr_reconstruction=1.5 came; it must be a number above 0 and at most 1"),
+        ({"lr_regularization": 10**400}, "it must be a number above 0"),
         ({"lr_regularization": float("nan")}, "lr_regularization=nan came"),
         ({"dtype": "float16"}, "dtype='float16' came"),
         ({"seed": -1}, "seed=-1 came"),
         ({"seed": 0.5}, "seed=0.5 came"),
-        ({"prior": "gaussian"}, "prior='gaussian' came"),
         ({"backend": "jax"}, "backend='jax' came"),
     ],
 )
@@ -411,7 +455,8 @@ def trained(model, steps=3):
 
 
 def test_a_loaded_model_is_equal_in_every_array_and_number(small_model, tmp_path):
-    model = trained(small_model(prior=npaae.priors.gaussian(std=2.5), dropout=0.1, lr_reconstruction=1e-3))
+    arguments = {"dropout": 0.1, "discriminator_dropout": 0.3, "lr_reconstruction": 1e-3, "lr_regularization": 2e-3}
+    model = trained(small_model(prior=npaae.priors.gaussian(std=2.5), **arguments))
     model.epoch = 7
     model.save(tmp_path / "model.npz")
     loaded = AdversarialAutoencoder.load(tmp_path / "model.npz")
@@ -421,6 +466,18 @@ def test_a_loaded_model_is_equal_in_every_array_and_number(small_model, tmp_path
             np.testing.assert_array_equal(after[name], value, err_msg=name)
     assert loaded.config == model.config
     assert (loaded.prior, loaded.epoch, loaded.seed) == (model.prior, 7, 3)
+    for name in (ENCODER, DISCRIMINATOR):
+        assert getattr(loaded, name).layers[2].rate == getattr(model, name).layers[2].rate
+    for name in ("reconstruction_adam", "discriminator_adam", "generator_adam"):
+        assert getattr(loaded, name).learning_rate == getattr(model, name).learning_rate
+
+
+def test_a_model_is_loaded_to_the_backend_asked_for(small_model, tmp_path, monkeypatch):
+    asked = []
+    small_model().save(tmp_path / "model.npz")
+    monkeypatch.setattr(npaae.model, "array_module", lambda backend: asked.append(backend) or np)
+    AdversarialAutoencoder.load(tmp_path / "model.npz", backend="cupy")
+    assert set(asked) == {"cupy"}
 
 
 def test_a_loaded_model_trains_on_as_the_saved_one_would(small_model, tmp_path):
@@ -440,48 +497,136 @@ def test_a_prior_of_the_users_own_must_be_given_again(small_model, tmp_path):
     assert AdversarialAutoencoder.load(tmp_path / "model.npz", prior=prior).prior is prior
 
 
-@pytest.mark.parametrize("content", [b"", b"not a zip archive", b"PK\x03\x04 cut short"])
-def test_a_file_that_is_no_model_is_refused_by_name(tmp_path, content):
-    (tmp_path / "model.npz").write_bytes(content)
-    with pytest.raises(BadFile, match=r"model\.npz is not a model saved by npaae"):
+def test_a_prior_that_is_given_takes_the_saved_ones_place(small_model, tmp_path):
+    small_model().save(tmp_path / "model.npz")
+    narrow = npaae.priors.gaussian(std=1.0)
+    loaded = AdversarialAutoencoder.load(tmp_path / "model.npz", prior=narrow)
+    assert loaded.prior is narrow
+    assert loaded.config["prior"] == {"std": 1.0}
+
+
+def test_a_wrong_prior_is_not_blamed_on_the_file(small_model, tmp_path):
+    small_model().save(tmp_path / "model.npz")
+    with pytest.raises(InvalidInput, match=r"^prior=5 came"):
+        AdversarialAutoencoder.load(tmp_path / "model.npz", prior=5)
+
+
+def test_a_kind_of_gaussian_of_the_users_own_is_not_saved_as_a_gaussian(small_model, tmp_path):
+    class half_gaussian(npaae.priors.gaussian):
+        def __call__(self, rng, n, dim):
+            return abs(super().__call__(rng, n, dim))
+
+    small_model(prior=half_gaussian()).save(tmp_path / "model.npz")
+    with pytest.raises(InvalidInput, match="with a prior of your own"):
         AdversarialAutoencoder.load(tmp_path / "model.npz")
+
+
+@pytest.fixture
+def saved(small_model, tmp_path):
+    """The path of a saved model, and a function that writes it again with other members."""
+    path = tmp_path / "model.npz"
+    trained(small_model()).save(path)
+    members = dict(np.load(path))
+
+    def rewrite(without=(), config=None, **others):
+        kept = {name: value for name, value in (members | others).items() if name not in without}
+        if config is not None:
+            kept["config"] = json.dumps(json.loads(str(members["config"])) | config)
+        np.savez(path, **kept)
+
+    return path, rewrite
+
+
+def refusal(path):
+    """The one sentence with which a file is refused."""
+    with pytest.raises(BadFile) as caught:
+        AdversarialAutoencoder.load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path} ")
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip archive", b"PK\x03\x04 cut short"])
+def test_a_file_that_is_no_archive_is_refused_by_name(tmp_path, content):
+    (tmp_path / "model.npz").write_bytes(content)
+    assert "not a whole model saved by npaae: File is not a zip file" in refusal(tmp_path / "model.npz")
+
+
+def test_a_truncated_file_is_refused_wherever_it_was_cut(saved):
+    path, _ = saved
+    content = path.read_bytes()
+    for length in range(0, len(content), 97):
+        path.write_bytes(content[:length])
+        assert "is not a whole model" in refusal(path)
+
+
+def test_one_changed_byte_in_an_array_is_told_by_its_checksum(saved):
+    path, _ = saved
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert "Bad CRC-32" in refusal(path)
 
 
 def test_an_archive_of_another_program_is_refused(tmp_path):
     np.savez(tmp_path / "model.npz", theta=np.zeros(3))
-    with pytest.raises(BadFile, match="not a model saved by npaae"):
-        AdversarialAutoencoder.load(tmp_path / "model.npz")
+    assert "it has no 'format'" in refusal(tmp_path / "model.npz")
 
 
-def test_an_archive_whose_arrays_do_not_fit_its_configuration_is_refused(small_model, tmp_path):
-    small_model().save(tmp_path / "model.npz")
-    arrays = dict(np.load(tmp_path / "model.npz"))
-    np.savez(tmp_path / "model.npz", **(arrays | {"theta": arrays["theta"][:-1]}))
-    with pytest.raises(BadFile, match="theta does not fit"):
-        AdversarialAutoencoder.load(tmp_path / "model.npz")
+def test_a_compressed_archive_which_may_be_a_bomb_is_refused_unread(tmp_path):
+    np.savez_compressed(tmp_path / "model.npz", format=checkpoint.FORMAT, theta=np.zeros(10**6))
+    assert "it promises more than it holds" in refusal(tmp_path / "model.npz")
 
 
-def test_an_archive_whose_configuration_is_out_of_range_is_refused_by_name(small_model, tmp_path):
-    small_model().save(tmp_path / "model.npz")
-    arrays = dict(np.load(tmp_path / "model.npz"))
-    config = str(arrays["config"]).replace("[7, 5]", "[7, -5]")
-    np.savez(tmp_path / "model.npz", **(arrays | {"config": config}))
-    with pytest.raises(BadFile, match=r"model\.npz is damaged: hidden=-5 came"):
-        AdversarialAutoencoder.load(tmp_path / "model.npz")
+def test_pickled_members_are_refused(saved):
+    path, rewrite = saved
+    rewrite(theta=np.array([{}], object))
+    assert "allow_pickle=False" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"without": ["theta"]}, "it has no 'theta'"),
+        ({"without": ["generator_adam.t"]}, "it has no 'generator_adam.t'"),
+        ({"without": ["config"]}, "it has no 'config'"),
+        ({"theta": np.zeros(317)}, "its 317 parameters do not fit its own layer sizes"),
+        ({"theta": np.zeros(318, np.float32)}, "its theta does not fit its own configuration"),
+        ({"generator_adam.M": np.zeros(7)}, "its generator_adam.M does not fit"),
+        ({"theta": np.full(318, np.nan)}, "its theta holds numbers that training cannot have left"),
+        ({"discriminator_adam.V": np.full(67, -1.0)}, "its discriminator_adam.V holds numbers"),
+        ({"epoch": np.array(-1)}, "epoch=array(-1) came"),
+        ({"epoch": np.array(np.nan)}, "epoch=array(nan) came"),
+        ({"reconstruction_adam.t": np.array(-1)}, "reconstruction_adam.t=array(-1) came"),
+        ({"config": {"hidden": [7, -5]}}, "do not fit its own layer sizes"),
+        ({"config": {"hidden": [10**12]}}, "do not fit its own layer sizes"),
+        ({"config": {"hidden": None}}, "damaged"),
+        ({"config": {"seed": -1}}, "damaged: seed=-1 came"),
+        ({"config": {"dtype": "float16"}}, "damaged: dtype='float16' came"),
+        ({"config": {"prior": {"std": -5}}}, "damaged: std=-5 came"),
+        ({"config": {"shape": "round"}}, "unexpected keyword argument 'shape'"),
+        ({"format": np.array("one")}, "invalid literal for int()"),
+        ({"format": 99}, "has format 99, this npaae reads format 1; use the npaae that wrote it"),
+    ],
+)
+def test_a_file_with_other_content_than_a_models_is_refused_saying_what_is_wrong(saved, changes, says):
+    path, rewrite = saved
+    rewrite(**changes)
+    assert says in refusal(path)
+
+
+def test_a_configuration_that_is_no_object_is_refused(saved):
+    path, _ = saved
+    members = dict(np.load(path)) | {"config": "[1, 2]"}
+    np.savez(path, **members)
+    assert "its configuration is no JSON object" in refusal(path)
 
 
 def test_a_wrong_backend_is_not_blamed_on_the_file(small_model, tmp_path):
     small_model().save(tmp_path / "model.npz")
     with pytest.raises(InvalidInput, match="backend='jax'"):
         AdversarialAutoencoder.load(tmp_path / "model.npz", backend="jax")
-
-
-def test_a_newer_format_is_refused(small_model, tmp_path):
-    small_model().save(tmp_path / "model.npz")
-    arrays = dict(np.load(tmp_path / "model.npz"))
-    np.savez(tmp_path / "model.npz", **(arrays | {"format": 99}))
-    with pytest.raises(BadFile, match="has format 99"):
-        AdversarialAutoencoder.load(tmp_path / "model.npz")
 
 
 def test_cupy_without_cupy_is_one_sentence_that_says_what_to_install():
