@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from . import backend
-from .backend import Array, to_host
-from .errors import whole_number
+from .backend import Array, HostArray, to_host
+from .errors import Diverged, whole_number
 from .images import checked_rows, unit_interval
 from .losses import bce_with_logits
 from .model import ROWS_AT_ONCE, AdversarialAutoencoder, Images
@@ -48,7 +48,9 @@ def train(
     and the prior's draws depend on the model's seed and the epoch's number alone, so a loaded model trains on as if it
     had never stopped.
 
-    Raises InvalidInput, at the call and not at the first record, for images that `encode` refuses or counts below 1.
+    Raises InvalidInput, at the call and not at the first record, for images that `encode` refuses or counts below 1; and
+    Diverged, in place of an epoch's record, where a loss or a parameter has become NaN or infinite. The model is then past
+    use: go back to what was saved.
     """
     epochs, batch_size = whole_number("epochs", epochs, 1), whole_number("batch_size", batch_size, 1)
     rows = model.xp.asarray(checked_rows(train_images, model.visible))
@@ -61,22 +63,41 @@ def _epochs(
 ) -> Iterator[Record]:
     for epoch in range(model.epoch + 1, model.epoch + epochs + 1):
         start = time.perf_counter()
-        reconstruction, discriminator, generator = _one_epoch(model, rows, epoch, batch_size)
-        model.epoch = epoch
-        test_loss, code_mean, code_std = (None, (), ()) if test_rows is None else evaluate(model, test_rows)
+        with np.errstate(over="ignore", invalid="ignore"):  # in place of NumPy's warnings, the one error below
+            losses = _one_epoch(model, rows, epoch, batch_size)
+            _refuse_what_is_not_finite(model, epoch, losses)
+            model.epoch = epoch
+            test_loss, code_mean, code_std = (None, (), ()) if test_rows is None else evaluate(model, test_rows)
+        sizes = [min(batch_size, len(rows) - first) for first in range(0, len(rows), batch_size)]
+        reconstruction, discriminator, generator = np.average(losses, axis=0, weights=sizes).tolist()
         seconds = time.perf_counter() - start
         yield Record(epoch, reconstruction, discriminator, generator, test_loss, code_mean, code_std, seconds)
 
 
-def _one_epoch(model: AdversarialAutoencoder, rows: Array, epoch: int, batch_size: int) -> list[float]:
+def _one_epoch(model: AdversarialAutoencoder, rows: Array, epoch: int, batch_size: int) -> HostArray:
+    """Every step of one epoch; returns their losses, (steps, 3) in float64."""
     xp, n = model.xp, len(rows)
     rng = backend.generator(xp, model.seed, backend.NOISE, epoch)
     order = xp.asarray(backend.generator(np, model.seed, backend.SHUFFLE, epoch).permutation(n))
-    totals = xp.zeros(3)  # float64, and on the backend until the epoch is over: reading a number makes a GPU wait
-    for start in range(0, n, batch_size):
-        batch = rows[order[start : start + batch_size]]
-        totals += xp.stack(model.step(batch, rng)) * len(batch)
-    return [float(total) / n for total in to_host(totals)]
+    starts = range(0, n, batch_size)
+    losses = xp.empty((len(starts), 3))  # on the backend until the epoch is over: reading a number makes a GPU wait
+    for i, start in enumerate(starts):
+        losses[i] = xp.stack(model.step(rows[order[start : start + batch_size]], rng))
+    return to_host(losses)
+
+
+def _refuse_what_is_not_finite(model: AdversarialAutoencoder, epoch: int, losses: HostArray) -> None:
+    """Raise Diverged, naming what went first, unless all losses of an epoch and the parameters it left are finite."""
+    advice = "lower lr_reconstruction or lr_regularization, or the prior's spread, and train again from what was saved"
+    wrong = np.argwhere(~np.isfinite(losses))  # in the order of time: step by step, phase by phase
+    if len(wrong):
+        step, phase = wrong[0].tolist()
+        name = Record._fields[1 + phase]
+        value = losses[step, phase]
+        raise Diverged(f"training diverged: in epoch {epoch}, step {step + 1}, the {name} loss was {value}; {advice}")
+    for name, array in model.arrays().items():
+        if not bool(model.xp.isfinite(array).all()):
+            raise Diverged(f"training diverged: after epoch {epoch}, {name} holds NaN or infinity; {advice}")
 
 
 def evaluate(model: AdversarialAutoencoder, rows: Array) -> tuple[float, tuple[float, ...], tuple[float, ...]]:

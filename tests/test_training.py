@@ -3,6 +3,7 @@ import pytest
 
 import npaae
 from npaae.backend import NOISE, SHUFFLE, generator
+from npaae.errors import Diverged
 from npaae.losses import bce_with_logits
 from npaae.training import evaluate
 
@@ -26,6 +27,14 @@ def test_the_losses_are_means_over_images_the_short_last_batch_included(small_mo
     expected = np.average(losses, axis=0, weights=[10, 10, 5])
     np.testing.assert_allclose(record[1:4], expected, rtol=1e-12)
     np.testing.assert_array_equal(model.theta, by_hand.theta)
+
+
+def test_each_epoch_has_noise_of_its_own(small_model, images):
+    model, noise = small_model(), []
+    model.step = lambda batch, rng: noise.append(rng.random()) or (np.float64(0),) * 3
+    list(npaae.train(model, images, epochs=3, batch_size=25))
+    assert noise == [generator(np, 3, NOISE, epoch).random() for epoch in (1, 2, 3)]
+    assert len(set(noise)) == 3
 
 
 def test_every_image_is_visited_once_an_epoch_in_an_order_of_its_own(small_model, images):
@@ -54,6 +63,12 @@ def test_evaluating_in_pieces_equals_evaluating_at_once(small_model):
     codes, _ = model.encoder.forward(rows)
     assert loss == pytest.approx(float(bce_with_logits(np, model.decoder.forward(codes)[0], rows)[0]), rel=1e-12)
     np.testing.assert_allclose(mean, codes.mean(axis=0), rtol=1e-12)
+
+
+def test_the_seconds_are_those_that_passed(small_model, images, monkeypatch):
+    ticks = iter([10.0, 12.5, 20.0, 23.0])
+    monkeypatch.setattr(npaae.training.time, "perf_counter", lambda: next(ticks))
+    assert [record.seconds for record in npaae.train(small_model(), images, epochs=2)] == [2.5, 3.0]
 
 
 def test_without_a_test_set_its_figures_are_absent(small_model, images):
@@ -112,6 +127,39 @@ def test_float_images_train_as_the_bytes_they_came_from(small_model, images):
 def test_bad_arguments_are_refused_at_the_call_not_at_the_first_record(small_model, images, arguments, says):
     with pytest.raises(ValueError, match=says):
         npaae.train(small_model(), images, **arguments)
+
+
+@pytest.mark.parametrize(("phase", "name"), [(0, "reconstruction"), (1, "discriminator"), (2, "generator")])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_stops_training_and_is_named_with_its_epoch_and_step(small_model, images, phase, name, value):
+    model = small_model()
+    losses = iter([(1.0, 1.0, 1.0)] * 4 + [tuple(value if i >= phase else 1.0 for i in range(3))] + [(np.nan,) * 3])
+    model.step = lambda batch, rng: tuple(np.float64(loss) for loss in next(losses))
+    epochs = npaae.train(model, images, epochs=2, batch_size=10)
+    assert next(epochs).epoch == 1
+    with pytest.raises(Diverged, match=rf"in epoch 2, step 2, the {name} loss was {value}; lower lr_"):
+        next(epochs)
+
+
+@pytest.mark.parametrize("name", ["theta", "reconstruction_adam.M", "discriminator_adam.V", "generator_adam.M"])
+def test_a_parameter_or_moment_that_is_not_finite_stops_training_though_every_loss_was(small_model, images, name):
+    model = small_model()
+    step = model.step
+
+    def spoiling_step(batch, rng):
+        losses = step(batch, rng)
+        model.arrays()[name][-1] = np.inf
+        return losses
+
+    model.step = spoiling_step
+    with pytest.raises(Diverged, match=f"after epoch 1, {name} holds NaN or infinity"):
+        list(npaae.train(model, images, epochs=1))
+
+
+def test_numbers_beyond_float32_are_one_error_without_warnings(images):
+    huge = npaae.AdversarialAutoencoder(hidden=(4,), visible=9, prior=npaae.priors.gaussian(std=1e38))
+    with pytest.raises(Diverged, match=r"^training diverged: (in|after) epoch 1, .*discriminator"):
+        list(npaae.train(huge, images, epochs=1, batch_size=5))
 
 
 @pytest.mark.slow
