@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import sys
+import tempfile
 import zlib
 from importlib import resources
 from math import prod
@@ -20,9 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .backend import HostArray as Array
 from .errors import BadFile, Unavailable
 
-Array = np.ndarray[Any, Any]
 PathLike = str | os.PathLike[str]
 
 
@@ -105,7 +106,10 @@ def _parse_idx(file: Any, path: Path) -> Array:
     if len(content) != promised:
         what = f"only {len(content)}" if len(content) < promised else "more"
         raise BadFile(f"{path} is damaged: its header promises {promised} bytes and {what} follow; get another copy")
-    return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+    try:
+        return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+    except ValueError as error:  # more than 64 dimensions, or sizes beyond any array's beside a 0
+        raise BadFile(f"{path} is damaged: no array has shape {shape}; get another copy") from error
 
 
 # The sources
@@ -163,8 +167,11 @@ def _read_folder(folder: Path, name: str, source: str, digests: dict[str, str] |
         _read_file(folder, stem, digests[stem] if digests else None) for stem in _DIGESTS[name]
     )
     for images, labels in ((train_images, train_labels), (test_images, test_labels)):
-        if images.ndim != 3 or labels.ndim != 1 or images.dtype != np.uint8 or labels.dtype != np.uint8:
-            raise BadFile(f"{folder} holds arrays of other shapes or types than MNIST's; get another copy")
+        if images.shape[1:] != (28, 28) or labels.ndim != 1 or images.dtype != np.uint8 or labels.dtype != np.uint8:
+            raise BadFile(
+                f"{folder} holds images of shape {images.shape} and type {images.dtype} and labels of shape {labels.shape} and "
+                f"type {labels.dtype}; MNIST's are bytes of shapes (n, 28, 28) and (n,): get another copy"
+            )
         if len(images) != len(labels) or len(images) == 0:
             raise BadFile(
                 f"{folder} holds {len(images)} images and {len(labels)} labels, which must be equal and not zero; "
@@ -199,6 +206,15 @@ def _download(name: str, cache: Path) -> None:
     import pooch
     from requests.exceptions import RequestException
 
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache):
+            pass
+    except OSError as error:
+        raise Unavailable(
+            f"{_TITLES[name]} cannot be downloaded to {cache} ({error.strerror}); make that folder writable, or get the four "
+            "IDX files elsewhere and name their folder with --data-dir (in Python, data_dir=)"
+        ) from error
     pooch.get_logger().setLevel("WARNING")
     print(f"Downloading {_TITLES[name]} to {cache}", file=sys.stderr)
     for stem, digest in _DIGESTS[name].items():
@@ -223,7 +239,7 @@ def _decompressed(url: str, output_file: str, _: Any) -> None:
     import pooch
 
     archive = io.BytesIO()
-    bar = sys.stderr.isatty()
+    bar = bool(sys.stderr and sys.stderr.isatty())  # None where it was closed: 2>&-
     pooch.HTTPDownloader(progressbar=bar, timeout=_TIMEOUT, chunk_size=_PIECE)(url, archive, None)
     archive.seek(0)
     with gzip.open(archive) as content, open(output_file, "wb") as target:

@@ -5,23 +5,24 @@ The only file that imports matplotlib, and without pyplot: no window system, no 
 
 from collections.abc import Sequence
 from math import isqrt, log
-from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 from matplotlib.ticker import MaxNLocator
 
+from .backend import HostArray as Array
 from .errors import InvalidInput
+from .images import checked_rows, unit_interval
 from .model import AdversarialAutoencoder
 from .training import Record
 
-Array = np.ndarray[Any, Any]
+__all__ = ["image_grid", "latent", "losses", "manifold", "reconstructions", "samples", "style"]
 
 TRAIN, TEST = "#1f4e8c", "#d9822b"
-PRIOR_DRAWS = 100_000  # enough to place a percentile to within a hundredth of the prior's spread
+PRIOR_NUMBERS = 200_000  # drawn to know the prior: for a plane, 100,000 points, which place a percentile to a hundredth of σ
 
 
 def losses(history: Sequence[Record]) -> Figure:
@@ -29,6 +30,7 @@ def losses(history: Sequence[Record]) -> Figure:
     figure = Figure(figsize=(12, 4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     epochs = [record.epoch for record in history]
+    marker = "." if len(history) == 1 else ""  # a single point makes no line
     left.plot(epochs, [record.reconstruction for record in history], color=TRAIN, label="training (dropout on)")
     if history and history[0].test_reconstruction is not None:
         left.plot(epochs, [record.test_reconstruction for record in history], color=TEST, label="test (dropout off)")
@@ -40,6 +42,9 @@ def losses(history: Sequence[Record]) -> Figure:
     right.axhline(log(2), color="grey", linestyle=":", label="ln 2: codes and prior look alike")
     right.set(title="Generator")
     for axes in (left, middle, right):
+        axes.lines[0].set_marker(marker)
+        if len(epochs) > 1:
+            axes.set_xlim(epochs[0], epochs[-1])
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
@@ -59,7 +64,7 @@ def manifold(model: AdversarialAutoencoder, *, side: int = 20) -> Figure:
     from draws, so that any prior will do. Other dimensions stay at their median. A one-dimensional code fills the grid in
     reading order.
     """
-    draws = model.sample_prior(PRIOR_DRAWS, seed=0).astype(np.float64)
+    draws = _prior_draws(model)
     cells = side if model.latent > 1 else side * side
     levels = (np.arange(cells) + 0.5) / cells
     codes = np.tile(np.median(draws, axis=0), (side * side, 1))
@@ -77,7 +82,7 @@ def latent(model: AdversarialAutoencoder, images: Array, labels: Array, label_na
 
     Of a code with more than two dimensions the first two are shown; one with a single dimension is spread by its label.
     """
-    codes, draws = model.encode(images), model.sample_prior(PRIOR_DRAWS, seed=0).astype(np.float64)
+    codes, draws = model.encode(images), _prior_draws(model)
     figure = Figure(figsize=(7.6, 6.4), layout="constrained")
     axes = figure.subplots()
     x, y = (codes[:, 0], codes[:, 1]) if model.latent > 1 else (codes[:, 0], labels)
@@ -101,11 +106,19 @@ def latent(model: AdversarialAutoencoder, images: Array, labels: Array, label_na
 
 
 def reconstructions(model: AdversarialAutoencoder, images: Array) -> Figure:
-    """Two strips of ten images, each above its reconstruction; `images` holds at least one and at most twenty are shown."""
-    originals = images[:20].reshape(-1, model.visible) / 255
+    """Two strips of ten images, each above its reconstruction; at most twenty are shown.
+
+    images: as in `AdversarialAutoencoder.encode`.
+    """
+    originals = unit_interval(checked_rows(images[:20], model.visible), np.dtype(np.float64))
     decoded = model.reconstruct(images[:20])
     strips = [part[i : i + 10] for i in range(0, len(originals), 10) for part in (originals, decoded)]
     return image_grid(np.concatenate(strips), columns=min(10, len(originals)))
+
+
+def _prior_draws(model: AdversarialAutoencoder) -> Array:
+    """The same draws at every call, in float64; fewer of a longer code, lest they outgrow the model."""
+    return model.sample_prior(max(PRIOR_NUMBERS // model.latent, 1000), seed=0).astype(np.float64)
 
 
 def image_grid(rows: Array, *, columns: int) -> Figure:

@@ -36,6 +36,8 @@ def write_set(folder, train=6, test=3, compress=True, **replaced):
     return arrays
 
 
+PUBLISHED_MIRRORS, SYSTEM = data._MIRRORS, data._SYSTEM  # before the fixture below takes them away
+
 # The IDX format
 
 
@@ -70,6 +72,8 @@ GOOD = idx(np.arange(6, dtype=np.uint8).reshape(2, 3))
         (GOOD[:-1], "promises 6 bytes and only 5 follow"),
         (GOOD + b"\0", "promises 6 bytes and more follow"),
         (b"\0\0\x08\x03" + b"\xff" * 12 + b"\0", "promises .* bytes and only 1 follow"),
+        (b"\0\0\x08\x41" + b"\0\0\0\x01" * 65 + b"\7", "no array has shape"),
+        (b"\0\0\x08\x04" + b"\0" * 4 + b"\xff" * 12, "no array has shape"),
         (gzip.compress(GOOD)[:-9], "is damaged"),
         (gzip.compress(GOOD)[:-8] + b"\0" * 4 + gzip.compress(GOOD)[-4:], "is damaged: CRC check failed"),
     ],
@@ -115,7 +119,12 @@ def test_a_named_folder_without_the_files_is_an_error_not_a_fallback(tmp_path):
     [
         ({"train_labels": np.zeros(5, np.uint8)}, "6 images and 5 labels"),
         ({"t10k_labels": np.full(3, 10, np.uint8)}, "a label 10"),
-        ({"train_images": np.zeros((6, 784), np.uint8)}, "other shapes or types"),
+        (
+            {"train_images": np.zeros((6, 784), np.uint8)},
+            r"images of shape \(6, 784\) and type uint8 and .*; MNIST's are bytes of shapes \(n, 28, 28\)",
+        ),
+        ({"train_images": np.zeros((6, 14, 14), np.uint8)}, r"images of shape \(6, 14, 14\)"),
+        ({"t10k_labels": np.zeros((3, 1), np.uint8)}, r"labels of shape \(3, 1\)"),
         ({"train_images": np.zeros((0, 28, 28), np.uint8), "train_labels": np.zeros(0, np.uint8)}, "0 images"),
     ],
 )
@@ -178,6 +187,31 @@ def test_what_cannot_be_had_is_one_sentence_saying_what_was_tried_and_what_to_do
     assert message.startswith(f"{title} cannot be downloaded: tried http://127.0.0.1:9/ (no connection)")
     assert "--data-dir" in message
     assert "\n" not in message
+
+
+def test_a_cache_that_cannot_be_written_is_blamed_and_no_mirror(tmp_path):
+    (tmp_path / "cache").touch()
+    with pytest.raises(Unavailable, match=r"MNIST cannot be downloaded to .*/cache/npaae/mnist \(Not a directory\)"):
+        data.mnist()
+
+
+def test_the_users_cache_comes_before_a_system_copy(tmp_path, monkeypatch):
+    publish(monkeypatch, tmp_path / "system")
+    write_set(tmp_path / "cache" / "npaae" / "fashion-mnist")
+    monkeypatch.setattr(data, "_SYSTEM", {"fashion-mnist": (tmp_path / "system",)})
+    assert data.fashion_mnist().source == f"Fashion-MNIST from {tmp_path / 'cache' / 'npaae' / 'fashion-mnist'}"
+
+
+def test_the_sources_are_those_that_are_published():
+    # written again, lest a slip of the keyboard go unnoticed until a user has no network's luck
+    assert PUBLISHED_MIRRORS == {
+        "mnist": (
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        "fashion-mnist": ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+    }
+    assert SYSTEM == {"fashion-mnist": ("/usr/share/datasets/fashion-mnist",)}
 
 
 # Downloads, against a real server on the loopback

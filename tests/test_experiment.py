@@ -3,10 +3,12 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,6 +107,15 @@ def test_the_configuration_tells_what_ran_on_what(finished, digits):
     assert config["array_module"] == f"numpy {np.__version__}"
 
 
+def test_the_rows_are_the_records_of_training_on_the_training_set_column_by_column(finished, digits):
+    mine, records = npaae.data.mnist(digits), rows(finished[0])
+    model = npaae.AdversarialAutoencoder(hidden=(32, 16))
+    for row, record in zip(records, npaae.train(model, mine.train_images, test_images=mine.test_images, epochs=3), strict=True):
+        expected = (*record[:5], *record.code_mean, *record.code_std)
+        assert [float(value) for value in list(row.values())[:-1]] == pytest.approx(expected, abs=5e-7)
+        assert float(row["seconds"]) > 0
+
+
 def test_a_log_has_one_line_an_epoch_and_no_bar(finished):
     _, process = finished
     assert len(re.findall(r"^epoch \d/3  reconstruction 0\.\d{4}  discriminator ", process.stdout, re.M)) == 3
@@ -150,6 +161,10 @@ def test_every_flag_is_taken(digits, tmp_path):
     }  # fmt: skip
     assert config["model"] == expected
     assert config["flags"]["batch_size"] == 50
+    mine = npaae.data.mnist(digits)
+    model = npaae.AdversarialAutoencoder(**(expected | {"prior": npaae.priors.gaussian(std=2.5)}))
+    (record,) = npaae.train(model, mine.train_images, epochs=1, batch_size=50)
+    assert float(rows(tmp_path / "run")[0]["reconstruction"]) == pytest.approx(record.reconstruction, abs=1e-6)
     assert "code_std_2" in rows(tmp_path / "run")[0]
 
 
@@ -160,11 +175,20 @@ def test_without_out_new_folders_are_made_one_after_the_other(digits, tmp_path):
     assert files(tmp_path / "runs" / "mnist-2") == FILES
 
 
-def test_on_a_terminal_a_bar_shows_epoch_losses_and_time_left(digits, tmp_path):
+def test_the_flags_defaults_are_the_reports(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["mnist.py"])
+    assert vars(experiment.parse_flags(None, epochs=100, sample=True)) == {
+        "epochs": 100, "batch_size": 100, "hidden": [256, 128], "latent": 2, "prior_std": 5.0, "lr_reconstruction": 5e-4,
+        "lr_regularization": 1e-4, "seed": 0, "backend": "numpy", "dtype": "float32", "data_dir": None, "sample": False,
+        "out": None, "no_progress": False,
+    }  # fmt: skip
+
+
+def on_a_terminal(*arguments):
+    """What a run shows on a terminal."""
     controller, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 160))
-    arguments = command("--data-dir", digits, "--epochs", 3, "--hidden", 8, "--out", tmp_path / "run")
-    with subprocess.Popen(arguments, stdout=terminal, stderr=terminal) as process:
+    with subprocess.Popen(command(*arguments), stdout=terminal, stderr=terminal) as process:
         os.close(terminal)
         shown = b""
         try:
@@ -174,9 +198,20 @@ def test_on_a_terminal_a_bar_shows_epoch_losses_and_time_left(digits, tmp_path):
             pass
     os.close(controller)
     assert process.returncode == 0
-    text = shown.decode()
+    return shown.decode()
+
+
+def test_on_a_terminal_a_bar_shows_epoch_losses_and_time_left(digits, tmp_path):
+    text = on_a_terminal("--data-dir", digits, "--epochs", 3, "--hidden", 8, "--out", tmp_path / "run")
     assert re.search(r"3/3 \[\d\d:\d\d<\d\d:\d\d,.*reconstruction 0\.\d{4}  discriminator \d\.\d{4}  generator", text), text
     assert "epoch 1/3" not in text
+
+
+def test_no_progress_is_lines_on_a_terminal_too(digits, tmp_path):
+    text = on_a_terminal("--data-dir", digits, "--epochs", 2, "--hidden", 8, "--out", tmp_path / "run", "--no-progress")
+    assert "epoch 2/2  reconstruction" in text
+    assert "it/s" not in text
+    assert "%|" not in text
 
 
 # Stopping
@@ -262,6 +297,11 @@ def test_an_interrupt_waits_for_the_end_of_a_block_that_must_not_be_cut():
         (["--batch-size", "-5"], "argument --batch-size: '-5' came"),
         (["--hidden", "256", "x"], "argument --hidden: 'x' came"),
         (["--prior-std", "nan"], "'nan' came, a positive, finite number is wanted"),
+        (["--prior-std", "1e300", "--sample"], "prior=gaussian(std=1e+300) came"),
+        (["--lr-reconstruction", "1e30"], "'1e30' came, a number above 0 and at most 1 is wanted"),
+        (["--lr-regularization", "0"], "'0' came, a number above 0"),
+        (["--hidden", "1000000000", "--sample"], "more than memory can hold"),
+        (["--latent", "100000000000", "--sample"], "more than memory can hold"),
         (["--seed", "-1"], "'-1' came, a whole number of at least 0"),
         (["--dtype", "float16"], "invalid choice: 'float16'"),
         (["--sample", "--data-dir", "."], "not allowed with argument --sample"),
@@ -280,8 +320,68 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(finished, digits):
     before = (folder / "losses.csv").read_bytes()
     process = run("--data-dir", digits, "--epochs", 1, "--out", folder)
     assert process.returncode == 2
-    assert process.stderr == f"mnist.py: error: {folder} holds a run already; name another folder with --out\n"
+    assert process.stderr == (
+        f"mnist.py: error: {folder} holds a run already, with its losses.csv; name another folder with --out\n"
+    )
     assert (folder / "losses.csv").read_bytes() == before
+
+
+def test_somebody_elses_model_in_the_folder_is_not_overwritten(digits, tmp_path):
+    (tmp_path / "model.npz").write_bytes(b"precious")
+    process = run("--data-dir", digits, "--epochs", 1, "--out", tmp_path)
+    assert process.returncode == 2
+    assert "holds a run already, with its model.npz" in process.stderr
+    assert files(tmp_path) == {"model.npz"}
+    assert (tmp_path / "model.npz").read_bytes() == b"precious"
+
+
+def test_training_that_diverges_is_one_sentence_and_keeps_the_last_whole_epoch(digits, tmp_path):
+    process = run("--data-dir", digits, "--prior-std", 1e38, "--epochs", 2, "--hidden", 8, "--out", tmp_path / "run")
+    assert process.returncode == 1
+    assert re.fullmatch(
+        r"mnist\.py: error: training diverged: in epoch 1, step \d, the discriminator loss was (nan|inf); .*\n", process.stderr
+    )
+    assert process.stdout.splitlines()[-1] == f"Stopped after 0 epochs. Results are in {tmp_path / 'run'}"
+    assert npaae.AdversarialAutoencoder.load(tmp_path / "run" / "model.npz").epoch == 0
+
+
+def test_running_out_of_memory_is_one_sentence(monkeypatch, capsys):
+    def main():
+        raise MemoryError("Unable to allocate 3 TiB")
+
+    monkeypatch.setattr(sys, "argv", ["mnist.py"])
+    with pytest.raises(SystemExit, match="1"):
+        experiment.launch(main)
+    assert capsys.readouterr().err == (
+        "mnist.py: error: out of memory (Unable to allocate 3 TiB); make --hidden, --latent or --batch-size smaller\n"
+    )
+
+
+def test_settings_that_matplotlib_refuses_are_one_sentence_before_training(digits, tmp_path):
+    process = run("--data-dir", digits, "--out", tmp_path / "run", env=os.environ | {"MPLBACKEND": "nonsense"})
+    assert process.returncode == 1
+    assert process.stderr.startswith("mnist.py: error: matplotlib cannot be used: Key backend: 'nonsense'")
+    assert len(process.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_users_matplotlib_style_does_not_change_the_pictures(finished, digits, tmp_path):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nlines.linewidth: 9\nfigure.facecolor: black\n")
+    environment = os.environ | {"MPLCONFIGDIR": str(tmp_path)}
+    folder = tmp_path / "run"
+    process = run("--data-dir", digits, "--epochs", 3, "--hidden", 32, 16, "--out", folder, env=environment)
+    assert process.returncode == 0, process.stderr
+    assert (folder / "losses.png").read_bytes() == (finished[0] / "losses.png").read_bytes()
+
+
+def test_a_terminal_that_knows_few_characters_and_a_closed_stderr_are_no_reason_to_stop(digits, tmp_path):
+    odd = tmp_path / "größe-σ"
+    arguments = ["--data-dir", digits, "--epochs", 1, "--hidden", 8, "--out", odd]
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    shell = f"exec {shlex.join(command(*arguments))} 2>&-"
+    process = subprocess.run(["sh", "-c", shell], stdout=subprocess.PIPE, text=True, timeout=120, env=ascii_only)
+    assert process.returncode == 0
+    assert files(odd) == FILES
 
 
 def test_a_data_folder_without_data_is_one_sentence(tmp_path):
@@ -360,7 +460,7 @@ class Clock:
 def test_at_most_a_tenth_of_the_time_goes_into_figures_however_long_an_epoch(monkeypatch, tmp_path, epoch_seconds):
     clock, drawn = Clock(monkeypatch), []
     model = npaae.AdversarialAutoencoder(hidden=(4,))
-    run = experiment.Run("mnist", SimpleNamespace(out=tmp_path / "run"), model, npaae.data.mnist_sample())
+    run = experiment.Run("mnist", SimpleNamespace(out=tmp_path / "run", epochs=10**9), model, npaae.data.mnist_sample())
     monkeypatch.setattr(run, "_write_figures", lambda: (drawn.append(clock.now), setattr(clock, "now", clock.now + 1.1)))
     monkeypatch.setattr(run, "save", lambda: None)
     monkeypatch.setattr(run, "_write_losses", lambda: None)
@@ -370,6 +470,31 @@ def test_at_most_a_tenth_of_the_time_goes_into_figures_however_long_an_epoch(mon
     run.draw()
     assert 1.1 * len(drawn) <= 0.1 * clock.now
     assert len(drawn) > 0.4 * min(0.1 * clock.now / 1.1, clock.now / epoch_seconds)
+
+
+def test_the_last_epoch_is_drawn_once(monkeypatch, tmp_path):
+    clock, drawn = Clock(monkeypatch), []
+    flags = SimpleNamespace(out=tmp_path / "run", epochs=2)
+    run = experiment.Run("mnist", flags, npaae.AdversarialAutoencoder(hidden=(4,)), npaae.data.mnist_sample())
+    monkeypatch.setattr(run, "_write_figures", lambda: drawn.append(len(run.history)))
+    for epoch in (1, 2):
+        clock.now += 1000
+        run.record(npaae.Record(epoch, 0.2, 1.3, 0.8, 0.2, (0.0, 0.0), (5.0, 5.0), 1000))
+    run.draw()
+    assert drawn == [1, 2]
+
+
+def test_a_run_may_be_kept_by_another_thread_than_the_first():
+    done = []
+
+    def work():
+        with experiment._uninterrupted():
+            done.append("kept")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == ["kept"]
 
 
 def test_a_folder_with_a_run_is_refused_before_anything_is_written(finished):

@@ -88,6 +88,19 @@ def test_reconstructions_stand_below_their_images(small_model, images):
     np.testing.assert_array_equal(canvas[10:13, :3], images[10] / 255)
 
 
+def test_reconstructions_of_floats_equal_those_of_the_bytes(small_model, images):
+    a, b = (plots.reconstructions(small_model(), same).axes[0].images[0].get_array() for same in (images, images / 255))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_a_long_code_is_known_by_fewer_draws(small_model, monkeypatch):
+    model, asked = small_model(latent=500), []
+    draw = model.sample_prior
+    monkeypatch.setattr(model, "sample_prior", lambda n, seed: asked.append(n) or draw(n, seed=seed))
+    plots.manifold(model)
+    assert asked[0] * 500 <= 10**6
+
+
 def test_a_grid_shows_images_in_reading_order():
     canvas = plots.image_grid(np.eye(4), columns=2).axes[0].images[0].get_array()
     np.testing.assert_array_equal(canvas[4:6, 4:6], [[0, 0], [0, 1]])
