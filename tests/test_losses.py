@@ -1,15 +1,13 @@
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from npaae import gradcheck
 from npaae.errors import InvalidInput
 from npaae.layers import Sigmoid, sigmoid
 from npaae.losses import bce, bce_with_logits
 
-shapes = st.tuples(st.integers(1, 5), st.integers(1, 6))
-seeds = st.integers(0, 2**32 - 1)
+from .strategies import seeds, shapes
 
 
 def far_from(rng, p):

@@ -2,13 +2,18 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import npaae
 from npaae import checkpoint, gradcheck
 from npaae.backend import SAMPLE, generator
 from npaae.errors import BadFile, InvalidInput, Unavailable
+from npaae.losses import bce_with_logits
 from npaae.model import AdversarialAutoencoder
-from npaae.network import parameter_count
+from npaae.network import parameter_count, perceptron
+
+from .strategies import off_kinks, seeds, shapes, sizes
 
 ENCODER, DECODER, DISCRIMINATOR = "encoder", "decoder", "discriminator"
 
@@ -126,54 +131,94 @@ def test_the_generator_phase_moves_the_encoder_only_through_an_untouched_discrim
     }  # fmt: skip
 
 
-def rebuilt(model, theta):
-    """A model like `model` with other parameters."""
-    other = AdversarialAutoencoder(hidden=(7, 5), latent=2, visible=9, dtype="float64", seed=3)
-    other.theta[:] = theta
-    return other
-
-
-def phase_error(model, run_phase, parts, seed):
-    """The relative error of a phase's gradient along a random direction through the parameters that it moves."""
-    rng = np.random.default_rng(seed)
-    run_phase(model)
-    gradient = np.zeros_like(model.theta)
-    direction = np.zeros_like(model.theta)
-    for name in parts:
-        where = part(model, name)
-        gradient[where] = model.gradient[where]
-        direction[where] = rng.standard_normal(gradient[where].size)
-    return gradcheck.along(lambda theta: run_phase(rebuilt(model, theta)), model.theta, gradient, direction)
-
-
 def frozen(seed):
     return np.random.default_rng(seed)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_the_reconstruction_gradient_agrees_with_finite_differences_dropout_on(small_model, seed):
-    x = np.random.default_rng(seed).random((6, 9))
-    error = phase_error(small_model(), lambda model: model.reconstruction_gradient(x, frozen(seed)), (ENCODER, DECODER), seed)
-    assert error < 1e-6
+def reconstruction(model, x, rng):
+    return model.reconstruction_gradient(x, rng)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_the_discriminator_gradient_agrees_with_finite_differences_dropout_on(small_model, seed):
-    codes = np.random.default_rng(seed).standard_normal((6, 2))
-    error = phase_error(small_model(), lambda model: model.discriminator_gradient(codes, frozen(seed)), (DISCRIMINATOR,), seed)
-    assert error < 1e-6
+def discrimination(model, x, rng):
+    codes, _ = model.encoder.forward(x, rng)
+    return model.discriminator_gradient(codes, rng)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_the_generator_gradient_agrees_with_finite_differences_dropout_on(small_model, seed):
-    x = np.random.default_rng(seed).random((6, 9))
+def generation(model, x, rng):
+    codes, caches = model.encoder.forward(x, rng)
+    return model.generator_gradient(codes, caches, rng)
 
-    def phase(model):
-        rng = frozen(seed)
-        codes, caches = model.encoder.forward(x, rng)
-        return model.generator_gradient(codes, caches, rng)
 
-    assert phase_error(small_model(), phase, (ENCODER,), seed) < 1e-6
+PHASES = pytest.mark.parametrize(
+    ("phase", "adam_name"),
+    [
+        (reconstruction, "reconstruction_adam"),
+        (discrimination, "discriminator_adam"),
+        (generation, "generator_adam"),
+    ],
+)
+
+
+def phase_gradient(model, phase, adam_name, x, seed):
+    """A phase's loss as a function of all the parameters that it moves; where they are; and the gradient it leaves there."""
+    adam = getattr(model, adam_name)
+    model.gradient[:] = np.nan  # what the phase does not overwrite shows
+    phase(model, x, frozen(seed))
+    gradient, start = adam.gradient.copy(), adam.parameters.copy()
+
+    def loss(parameters):
+        adam.parameters[:] = parameters
+        return phase(model, x, frozen(seed))
+
+    return loss, start, gradient
+
+
+@PHASES
+@given(seeds, sizes, shapes, sizes, st.floats(0, 0.5))
+def test_each_phases_gradient_agrees_with_finite_differences_along_any_direction_dropout_on(
+    phase, adam_name, seed, n, hidden, latent, rate
+):
+    model = AdversarialAutoencoder(
+        hidden=hidden, latent=latent, visible=5, dropout=rate, discriminator_dropout=rate, dtype="float64", seed=seed
+    )
+    rng = frozen(seed)
+    loss, start, gradient = phase_gradient(model, phase, adam_name, rng.random((n, 5)), seed)
+    direction = rng.standard_normal(start.size)
+    assert off_kinks(gradcheck.along, loss, start, gradient, direction, richardson=True) < 1e-6
+
+
+@PHASES
+@settings(max_examples=10)
+@given(seeds, sizes)
+def test_each_phases_gradient_agrees_with_finite_differences_in_every_parameter_dropout_on(phase, adam_name, seed, n):
+    model = AdversarialAutoencoder(hidden=(7, 5), latent=2, visible=9, dtype="float64", seed=seed)
+    loss, start, gradient = phase_gradient(model, phase, adam_name, frozen(seed).random((n, 9)), seed)
+    assert off_kinks(gradcheck.elementwise, loss, start, gradient) < 1e-6
+
+
+@PHASES
+def test_in_float32_each_phases_gradient_is_float64s_to_its_precision(small_model, phase, adam_name):
+    x, gradients = frozen(1).random((6, 9)), []
+    for dtype in ("float32", "float64"):
+        model = small_model(dtype=dtype)
+        phase(model, x.astype(dtype), frozen(2))
+        gradients.append(getattr(model, adam_name).gradient)
+    assert gradients[0].dtype == np.float32
+    assert gradcheck.relative_error(*gradients) < 1e-5
+
+
+def test_the_generators_gradient_is_the_one_through_a_copy_of_the_discriminator(small_model):
+    model, x = small_model(), frozen(1).random((6, 9))
+    codes, caches = model.encoder.forward(x, frozen(2))
+    theta = model.theta[part(model, DISCRIMINATOR)].copy()
+    discriminator = perceptron(np, (2, 7, 5, 1), 0.2, theta, np.empty_like(theta))
+    logits, discriminator_caches = discriminator.forward(codes, frozen(3))
+    dcodes = discriminator.backward(bce_with_logits(np, logits, 1.0)[1], discriminator_caches)
+    model.encoder.backward(dcodes, caches)
+    expected = model.generator_adam.gradient.copy()
+    model.gradient[:] = np.nan
+    model.generator_gradient(codes, caches, frozen(3))
+    np.testing.assert_array_equal(model.generator_adam.gradient, expected)
 
 
 def softplus(x):

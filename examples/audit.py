@@ -1,0 +1,409 @@
+"""Audit the mathematics: every formula of the package, where it stands, how it was checked and how far off it is at worst.
+
+Break a line in npaae/layers.py and run this again: its row turns red, and the exit status is 1.
+"""
+
+import argparse
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from npaae import AdversarialAutoencoder as Model
+from npaae import gradcheck, layers
+from npaae.layers import Dense, Dropout, ReLU, Sigmoid
+from npaae.losses import bce, bce_with_logits
+from npaae.network import Sequential, parameter_count, perceptron
+from npaae.optim import Adam
+
+Array = np.ndarray[Any, Any]
+Rng = np.random.Generator
+
+# Every check below takes a random generator, draws a case of its own (sizes, scales, rates, values, masks) and returns an
+# error: mostly the relative error of `gradcheck`, whose point, step and randomness are described there.
+
+
+def a_shape(rng: Rng) -> tuple[int, int]:
+    return int(rng.integers(1, 7)), int(rng.integers(1, 7))
+
+
+def a_matrix(rng: Rng, shape: tuple[int, int]) -> Array:
+    """Normal numbers of a scale between 1/10 and 10."""
+    return 10 ** rng.uniform(-1, 1) * rng.standard_normal(shape)
+
+
+def a_seed(rng: Rng) -> int:
+    return int(rng.integers(2**32))
+
+
+def a_dense(rng: Rng) -> tuple[Dense, Array]:
+    n, fan_in = a_shape(rng)
+    fan_out = int(rng.integers(1, 7))
+    return Dense(np, a_matrix(rng, (fan_in, fan_out)), rng.standard_normal(fan_out)), a_matrix(rng, (n, fan_in))
+
+
+# Layers
+
+
+def dense_input(rng: Rng) -> float:
+    layer, x = a_dense(rng)
+    return gradcheck.layer(layer, x)
+
+
+def dense_parameter(rng: Rng, name: str) -> float:
+    layer, x = a_dense(rng)
+    dy = rng.standard_normal((len(x), layer.b.size))
+
+    def loss(parameter: Array) -> Any:
+        changed = Dense(np, **({"W": layer.W, "b": layer.b} | {name: parameter}))
+        return np.vdot(dy, changed.forward(x)[0])
+
+    layer.dW[:], layer.db[:] = np.nan, np.nan  # what is not overwritten shows
+    layer.parameter_gradients(dy, layer.forward(x)[1])
+    return gradcheck.elementwise(loss, getattr(layer, name), getattr(layer, f"d{name}"))
+
+
+def relu_input(rng: Rng) -> float:
+    return gradcheck.layer(ReLU(np), a_matrix(rng, a_shape(rng)))
+
+
+def relu_at_zero(rng: Rng) -> float:
+    layer, dy = ReLU(np), rng.standard_normal(a_shape(rng))
+    return float(np.abs(layer.backward(dy, layer.forward(np.zeros_like(dy))[1])).max())
+
+
+def sigmoid_input(rng: Rng) -> float:
+    return gradcheck.layer(Sigmoid(np), rng.standard_normal(a_shape(rng)))
+
+
+def dropout_input(rng: Rng) -> float:
+    return gradcheck.layer(Dropout(np, rng.uniform(0, 0.9)), a_matrix(rng, a_shape(rng)), seed=a_seed(rng))
+
+
+def dropout_mean(rng: Rng) -> float:
+    rate = rng.uniform(0.05, 0.9)
+    y, _ = Dropout(np, rate).forward(np.ones(1000), rng)
+    return abs(float(y.max()) * (1 - rate) - 1)
+
+
+def dropout_rate(rng: Rng) -> float:
+    """In units of five standard deviations of the number dropped."""
+    rate, n = rng.uniform(0.05, 0.9), 10_000
+    y, _ = Dropout(np, rate).forward(np.ones(n), rng)
+    return float(abs(np.mean(y == 0) - rate) / (5 * np.sqrt(rate * (1 - rate) / n)))
+
+
+def own_cache(rng: Rng) -> float:
+    """Forward A, forward B, backward A: against forward A, backward A."""
+    a, b, dy = rng.standard_normal((3, 4, 5))
+    errors = []
+    for layer in (Dense(np, rng.standard_normal((5, 5)), np.zeros(5)), ReLU(np), Sigmoid(np), Dropout(np, 0.5)):
+        _, cache = layer.forward(a, rng)
+        expected = layer.backward(dy, cache)
+        layer.forward(b, rng)
+        errors.append(gradcheck.relative_error(layer.backward(dy, cache), expected))
+    return max(errors)
+
+
+# Losses
+
+
+def targets(rng: Rng, p: Array) -> Array:
+    """In [0, 1], away from p: where the two meet the gradient vanishes, and a relative error of it means nothing."""
+    return np.where(p < 0.5, rng.uniform(0.6, 1, p.shape), rng.uniform(0, 0.4, p.shape))
+
+
+def cross_entropy(p: Array, t: Array) -> float:
+    """The definition, element by element."""
+    return float(np.mean([-t * np.log(p) - (1 - t) * np.log1p(-p) for p, t in zip(p.flat, t.flat, strict=True)]))
+
+
+def bce_value(rng: Rng) -> float:
+    p = rng.uniform(0.1, 0.9, a_shape(rng))
+    t = targets(rng, p)
+    return gradcheck.relative_error(bce(np, p, t)[0], cross_entropy(p, t))
+
+
+def bce_gradient(rng: Rng) -> float:
+    p = rng.uniform(0.1, 0.9, a_shape(rng))
+    t = targets(rng, p)
+    return gradcheck.elementwise(lambda p: bce(np, p, t)[0], p, bce(np, p, t)[1])
+
+
+def logits_value(rng: Rng) -> float:
+    logits = rng.uniform(-4, 4, a_shape(rng))
+    p = 1 / (1 + np.exp(-logits))
+    t = targets(rng, p)
+    return gradcheck.relative_error(bce_with_logits(np, logits, t)[0], cross_entropy(p, t))
+
+
+def logits_gradient(rng: Rng) -> float:
+    logits = rng.uniform(-4, 4, a_shape(rng))
+    t = targets(rng, 1 / (1 + np.exp(-logits)))
+    return gradcheck.elementwise(lambda logits: bce_with_logits(np, logits, t)[0], logits, bce_with_logits(np, logits, t)[1])
+
+
+def composition(rng: Rng) -> float:
+    logits, sigmoid = rng.uniform(-4, 4, a_shape(rng)), Sigmoid(np)
+    p, cache = sigmoid.forward(logits)
+    t = targets(rng, p)
+    return gradcheck.relative_error(sigmoid.backward(bce(np, p, t)[1], cache), bce_with_logits(np, logits, t)[1])
+
+
+# Networks
+
+
+def a_network(rng: Rng) -> tuple[Callable[[Array], Sequential], Array, Array, Array]:
+    """A network as a function of its parameters; then those, their gradient's memory and an input."""
+    sizes, rate = rng.integers(1, 7, 4).tolist(), rng.uniform(0, 0.5)
+    theta = rng.standard_normal(parameter_count(sizes))
+    gradient = np.full_like(theta, np.nan)
+    return lambda theta: perceptron(np, sizes, rate, theta, gradient), theta, gradient, rng.standard_normal((5, sizes[0]))
+
+
+def network_input(rng: Rng) -> float:
+    network, theta, _, x = a_network(rng)
+    return gradcheck.layer(network(theta), x, seed=a_seed(rng))
+
+
+def network_parameters(rng: Rng) -> float:
+    network, theta, gradient, x = a_network(rng)
+    seed = a_seed(rng)
+    y, caches = network(theta).forward(x, np.random.default_rng(seed))
+    dy = rng.standard_normal(y.shape)
+    network(theta).backward(dy, caches)
+    return gradcheck.elementwise(
+        lambda theta: np.vdot(dy, network(theta).forward(x, np.random.default_rng(seed))[0]), theta, gradient.copy()
+    )
+
+
+# The three phases, each as a function of (model, x, rng) that leaves a gradient behind; and its loss by definition
+
+
+def entropy(logits: Array, t: Array | float) -> Any:
+    """The mean of −t ln σ(l) − (1 − t) ln(1 − σ(l))."""
+    return np.mean(t * np.logaddexp(0, -logits) + (1 - t) * np.logaddexp(0, logits))
+
+
+def reconstruction(model: Model, x: Array, rng: Rng) -> Any:
+    return model.reconstruction_gradient(x, rng)
+
+
+def reconstruction_loss(model: Model, x: Array, rng: Rng) -> Any:
+    codes, _ = model.encoder.forward(x, rng)
+    return entropy(model.decoder.forward(codes, rng)[0], x)
+
+
+def discriminator(model: Model, x: Array, rng: Rng) -> Any:
+    codes, _ = model.encoder.forward(x, rng)
+    return model.discriminator_gradient(codes, rng)
+
+
+def discriminator_loss(model: Model, x: Array, rng: Rng) -> Any:
+    codes, _ = model.encoder.forward(x, rng)
+    real = model.prior(rng, len(x), model.latent)
+    logits, _ = model.discriminator.forward(np.concatenate((real, codes)), rng)
+    return entropy(logits[: len(x)], 1.0) + entropy(logits[len(x) :], 0.0)
+
+
+def generator(model: Model, x: Array, rng: Rng) -> Any:
+    codes, caches = model.encoder.forward(x, rng)
+    return model.generator_gradient(codes, caches, rng)
+
+
+def generator_loss(model: Model, x: Array, rng: Rng) -> Any:
+    codes, _ = model.encoder.forward(x, rng)
+    return entropy(model.discriminator.forward(codes, rng)[0], 1.0)
+
+
+Phase = Callable[[Model, Array, Rng], Any]
+
+
+def a_model(rng: Rng) -> tuple[Model, Array, int]:
+    """A small model, a batch for it, and the seed of its masks and draws."""
+    latent, visible, *hidden = rng.integers(2, 9, 4).tolist()
+    model = Model(
+        hidden=hidden,
+        latent=latent,
+        visible=visible,
+        dropout=rng.uniform(0, 0.5),
+        discriminator_dropout=rng.uniform(0, 0.5),
+        dtype="float64",
+        seed=a_seed(rng),
+    )
+    model.theta *= rng.uniform(0.5, 1.5)
+    return model, rng.random((int(rng.integers(1, 9)), visible)), a_seed(rng)
+
+
+def phase_gradient(rng: Rng, phase: Phase, adam_name: str) -> float:
+    """Along a random direction through all the parameters that the phase moves, dropout on."""
+    model, x, seed = a_model(rng)
+    adam = getattr(model, adam_name)
+    model.gradient[:] = np.nan  # what is not overwritten shows
+    phase(model, x, np.random.default_rng(seed))
+    gradient, start = adam.gradient.copy(), adam.parameters.copy()
+
+    def loss(parameters: Array) -> Any:
+        adam.parameters[:] = parameters
+        return phase(model, x, np.random.default_rng(seed))
+
+    return gradcheck.along(loss, start, gradient, rng.standard_normal(start.size), richardson=True)
+
+
+def phase_loss(rng: Rng, phase: Phase, definition: Phase) -> float:
+    model, x, seed = a_model(rng)
+    expected = definition(model, x, np.random.default_rng(seed))
+    return gradcheck.relative_error(phase(model, x, np.random.default_rng(seed)), expected)
+
+
+def phase_isolation(rng: Rng, phase: Phase, adam_name: str) -> float:
+    """How many numbers the phase changes that are not its own: parameters, gradients, moments, step counts."""
+    model, x, seed = a_model(rng)
+    own = getattr(model, adam_name)
+    others = [adam for adam in (model.reconstruction_adam, model.discriminator_adam, model.generator_adam) if adam is not own]
+    model.gradient[:] = 0
+    own.gradient[:] = 1
+    foreign = model.gradient == 0
+
+    def state() -> Array:
+        moments = [part for adam in others for part in (adam.M, adam.V, [adam.t])]
+        return np.concatenate([model.theta[foreign], model.gradient[foreign], *moments])
+
+    before = state()
+    phase(model, x, np.random.default_rng(seed))
+    own.step()
+    return float(np.sum(before != state()))
+
+
+# The optimiser
+
+
+def adam_steps(rng: Rng) -> float:
+    """Ten steps against Algorithm 1, written as in the paper."""
+    rate, beta1, beta2, epsilon = 10 ** rng.uniform(-4, -1), rng.uniform(0.5, 0.95), rng.uniform(0.9, 0.999), 1e-8
+    theta, gradient = rng.standard_normal((2, 5))
+    adam = Adam(np, theta, gradient, rate, beta1, beta2, epsilon)
+    expected, m, v = theta.copy(), np.zeros(5), np.zeros(5)
+    start = theta.copy()
+    for t in range(1, 11):
+        gradient[:] = rng.standard_normal(5)
+        adam.step()
+        m, v = beta1 * m + (1 - beta1) * gradient, beta2 * v + (1 - beta2) * gradient**2
+        expected -= rate * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + epsilon)
+    return gradcheck.relative_error(theta - start, expected - start)
+
+
+# The table
+
+
+class Row(NamedTuple):
+    formula: str
+    code: Any  # the function that holds it, or the module
+    how: str
+    check: Callable[..., float]
+    arguments: tuple[Any, ...]
+    limit: float
+
+
+class Finding(NamedTuple):
+    row: Row
+    cases: int
+    worst: float  # NaN where a case failed to give a number
+    fault: str  # what was raised, if anything was
+
+    @property
+    def holds(self) -> bool:
+        return not self.fault and self.worst <= self.row.limit
+
+
+EVERY, ALONG, VALUE = "differences, every element", "difference, random direction", "the definition, written again"
+RECONSTRUCTION = (reconstruction, "reconstruction_adam")
+DISCRIMINATOR, GENERATOR = (discriminator, "discriminator_adam"), (generator, "generator_adam")
+ONE, TWO, THREE = Model.reconstruction_gradient, Model.discriminator_gradient, Model.generator_gradient
+ROWS = (
+    Row("dense: dx = dy Wᵀ", Dense.backward, EVERY, dense_input, (), 1e-7),
+    Row("dense: dW = xᵀ dy", Dense.parameter_gradients, EVERY, dense_parameter, ("W",), 1e-7),
+    Row("dense: db = Σᵢ dyᵢ", Dense.parameter_gradients, EVERY, dense_parameter, ("b",), 1e-7),
+    Row("ReLU: dx = dy · [x > 0]", ReLU.backward, EVERY, relu_input, (), 1e-7),
+    Row("ReLU: dx = 0 at x = 0", ReLU.backward, "the value at 0", relu_at_zero, (), 0),
+    Row("sigmoid: dx = dy · y (1 − y)", Sigmoid.backward, EVERY, sigmoid_input, (), 1e-7),
+    Row("dropout: dx = m · dy", Dropout.backward, EVERY, dropout_input, (), 1e-7),
+    Row("dropout: m = 1 / (1 − p), so E[m x] = x", Dropout.forward, "the scale of what is kept", dropout_mean, (), 1e-12),
+    Row("dropout: P(m = 0) = p", Dropout.forward, "count of 10,000, in units of 5 sd", dropout_rate, (), 1),
+    Row("every layer: backward uses its own forward", layers, "another forward in between", own_cache, (), 0),
+    Row("BCE: L = −mean[t ln p + (1 − t) ln(1 − p)]", bce, VALUE, bce_value, (), 1e-12),
+    Row("BCE: dp = (p − t) / (p (1 − p)) / N", bce, EVERY, bce_gradient, (), 1e-7),
+    Row("BCE of logits: L", bce_with_logits, VALUE, logits_value, (), 1e-12),
+    Row("BCE of logits: dl = (σ(l) − t) / N", bce_with_logits, EVERY, logits_gradient, (), 1e-7),
+    Row("BCE of logits = BCE after sigmoid", bce_with_logits, "gradients of the two", composition, (), 1e-12),
+    Row("network: the chain rule, dx", Sequential.backward, EVERY, network_input, (), 1e-7),
+    Row("network: the chain rule, dW and db of each", Sequential.backward, EVERY, network_parameters, (), 1e-7),
+    Row("phase 1: L = BCE(decoder(z), x)", ONE, VALUE, phase_loss, (reconstruction, reconstruction_loss), 1e-12),
+    Row("phase 1: dL by encoder and decoder", ONE, ALONG, phase_gradient, RECONSTRUCTION, 1e-6),
+    Row("phase 1: moves nothing else", ONE, "numbers changed", phase_isolation, RECONSTRUCTION, 0),
+    Row("phase 2: L = BCE(D(z*), 1) + BCE(D(z), 0)", TWO, VALUE, phase_loss, (discriminator, discriminator_loss), 1e-12),
+    Row("phase 2: dL by discriminator", TWO, ALONG, phase_gradient, DISCRIMINATOR, 1e-6),
+    Row("phase 2: moves nothing else", TWO, "numbers changed", phase_isolation, DISCRIMINATOR, 0),
+    Row("phase 3: L = BCE(D(z), 1)", THREE, VALUE, phase_loss, (generator, generator_loss), 1e-12),
+    Row("phase 3: dL by encoder, through D", THREE, ALONG, phase_gradient, GENERATOR, 1e-6),
+    Row("phase 3: moves nothing else, D least of all", THREE, "numbers changed", phase_isolation, GENERATOR, 0),
+    Row("Adam: θ ← θ − α m̂ / (√v̂ + ε)", Adam.step, "10 steps of Algorithm 1, written again", adam_steps, (), 1e-9),
+)  # fmt: skip
+CASES = 200
+
+
+def examine(row: Row, cases: int = CASES) -> Finding:
+    """The worst of a row's random cases; one whose difference straddles a kink says nothing and another is drawn for it."""
+    errors: list[float] = []
+    for seed in range(20 * cases):
+        try:
+            errors.append(row.check(np.random.default_rng(seed), *row.arguments))
+        except gradcheck.Kink:
+            continue
+        except Exception as error:  # a broken formula may break the shapes as well, and that too is a finding
+            return Finding(row, len(errors) + 1, float("nan"), f"{type(error).__name__}: {error}")
+        if len(errors) == cases:
+            return Finding(row, cases, float(np.max(errors)), "")  # NaN if any is
+    return Finding(row, len(errors), float("nan"), "nearly every case straddles a kink")
+
+
+def place(code: Any) -> str:
+    """Where a function stands, as file:line, or a module."""
+    file = Path(inspect.getfile(code))
+    line = "" if inspect.ismodule(code) else f":{inspect.getsourcelines(code)[1]}"
+    return f"{file.parent.name}/{file.name}{line}"
+
+
+def cells(finding: Finding) -> tuple[str, ...]:
+    row, verdict = finding.row, "holds" if finding.holds else finding.fault or "FALLS SHORT"
+    return row.formula, place(row.code), row.how, str(finding.cases), f"{finding.worst:.1e}", f"{row.limit:.0e}", verdict
+
+
+HEADER = ("formula", "stands in", "checked by", "cases", "worst", "limit", "verdict")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--markdown", action="store_true", help="print the table for a report")
+    flags = parser.parse_args()
+    findings = [examine(row) for row in ROWS]
+    table = [HEADER, *map(cells, findings)]
+    if flags.markdown:
+        table.insert(1, ("---",) * len(HEADER))
+        print("\n".join(f"| {' | '.join(line)} |" for line in table))
+    else:
+        widths = [max(len(line[column]) for line in table) for column in range(len(HEADER) - 1)]
+        for line, finding in zip(table, [None, *findings], strict=True):
+            text = "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[-1]])
+            red = finding is not None and not finding.holds and sys.stdout.isatty()
+            print(f"\033[31m{text}\033[0m" if red else text)
+    broken = [finding.row.formula for finding in findings if not finding.holds]
+    if broken:
+        sys.exit(f"{len(broken)} of {len(ROWS)} formulas fall short: {'; '.join(broken)}")
+
+
+if __name__ == "__main__":
+    main()
