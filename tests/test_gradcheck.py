@@ -58,15 +58,20 @@ def test_float32_is_refused():
 
 
 def test_a_gradient_of_another_shape_is_refused(point):
-    with pytest.raises(InvalidInput, match="must agree"):
+    says = r"^x of shape \(3, 4\) and a gradient of shape \(3,\) came; the two must agree$"
+    with pytest.raises(InvalidInput, match=says):
         gradcheck.elementwise(cubes, point, np.zeros(3))
-    with pytest.raises(InvalidInput, match="must agree"):
+    with pytest.raises(InvalidInput, match=says):
+        gradcheck.along(cubes, point, np.zeros(3), point)
+    with pytest.raises(InvalidInput, match=r"a direction of shape \(3,\)"):
         gradcheck.along(cubes, point, point, np.zeros(3))
 
 
-@pytest.mark.parametrize("bad", [[1.0, 2.0], 3.0, np.ones(3, int)])
-def test_what_is_no_float64_array_is_refused(bad):
-    with pytest.raises(InvalidInput, match="need a float64 array"):
+@pytest.mark.parametrize(
+    ("bad", "type_name"), [([1.0, 2.0], "<class 'list'>"), (3.0, "<class 'float'>"), (np.ones(3, int), "int64")]
+)
+def test_what_is_no_float64_array_is_refused(bad, type_name):
+    with pytest.raises(InvalidInput, match=f"^x of type {type_name} came; finite differences need a float64 array$"):
         gradcheck.elementwise(cubes, bad, bad)
 
 
@@ -76,8 +81,9 @@ def test_a_list_will_do_for_a_gradient(rng):
 
 
 def test_a_direction_that_leads_nowhere_is_refused(point):
-    with pytest.raises(InvalidInput, match="a direction of length zero"):
-        gradcheck.along(cubes, point, point, np.zeros((3, 4)))
+    for x, nowhere in ((point, np.zeros((3, 4))), (np.empty(0), np.empty(0))):
+        with pytest.raises(InvalidInput, match=r"^a direction of length zero came; pass one that leads somewhere$"):
+            gradcheck.along(cubes, x, x, nowhere)
 
 
 def test_the_length_of_a_direction_does_not_matter(point, rng):
@@ -86,18 +92,19 @@ def test_the_length_of_a_direction_does_not_matter(point, rng):
         assert gradcheck.along(cubes, point, 3 * point**2, length * direction) < 1e-8
 
 
-def steps(check):
-    """The largest distance from 1000 at which `check` evaluates its function."""
+def step(check, x):
+    """The largest distance from x at which `check` evaluates its function."""
     seen = []
-    check(lambda x: seen.append(float(abs(x - 1000).max())) or 0.0, np.full((1, 1), 1000.0))
+    check(lambda y: seen.append(float(abs(y - x).max())) or 0.0, np.full((1, 1), x))
     return max(seen)
 
 
-def test_the_step_is_a_hundred_thousandth_of_the_point_and_with_richardson_a_thousandth():
-    assert steps(gradcheck.numerical_gradient) == pytest.approx(1e-2)
-    assert steps(lambda f, x: gradcheck.numerical_gradient(f, x, richardson=True)) == pytest.approx(1.0)
-    assert steps(lambda f, x: gradcheck.along(f, x, x, 7 * x)) == pytest.approx(1e-2)
-    assert steps(lambda f, x: gradcheck.along(f, x, x, 7 * x, richardson=True)) == pytest.approx(1.0)
+@pytest.mark.parametrize(("x", "scale"), [(1000.0, 1000.0), (1.5, 1.5), (0.5, 1.0), (-1000.0, 1000.0)])
+def test_the_step_grows_with_the_point_beyond_one(x, scale):
+    assert step(gradcheck.numerical_gradient, x) == pytest.approx(1e-5 * scale)
+    assert step(lambda f, x: gradcheck.numerical_gradient(f, x, richardson=True), x) == pytest.approx(1e-3 * scale)
+    assert step(lambda f, x: gradcheck.along(f, x, x, 7 * x), x) == pytest.approx(1e-5 * scale)
+    assert step(lambda f, x: gradcheck.along(f, x, x, 7 * x, richardson=True), x) == pytest.approx(1e-3 * scale)
 
 
 def test_richardsons_formula_is_exact_for_polynomials_of_fourth_degree(rng):
@@ -126,7 +133,8 @@ def relu_sum(x):
 
 def test_a_kink_between_two_evaluations_is_told_not_stepped_over():
     x = np.array([-1.0, 1e-6, 2.0])
-    with pytest.raises(gradcheck.Kink, match="a kink lies between"):
+    says = "^a kink lies between two evaluations, where a finite difference is wrong; take another point$"
+    with pytest.raises(gradcheck.Kink, match=says):
         gradcheck.elementwise(relu_sum, x, (x > 0).astype(float))
     with pytest.raises(gradcheck.Kink):
         gradcheck.along(relu_sum, x, (x > 0).astype(float), np.ones(3))
@@ -140,10 +148,23 @@ def test_a_kink_that_no_evaluation_reaches_is_no_matter():
 
 
 def test_a_kink_of_a_users_own_function_is_told_by_its_pattern():
-    x = np.array([1e-6, 1.0])
+    x, known = np.array([1e-6, 1.0]), {"pattern": lambda x: x > 0}
     with pytest.raises(gradcheck.Kink):
-        gradcheck.elementwise(lambda x: abs(x).sum(), x, np.ones(2), pattern=lambda x: x > 0)
-    assert gradcheck.elementwise(lambda x: abs(x).sum(), x + 1, np.ones(2), pattern=lambda x: x > 0) < 1e-9
+        gradcheck.elementwise(lambda x: abs(x).sum(), x, np.ones(2), **known)
+    with pytest.raises(gradcheck.Kink):
+        gradcheck.along(lambda x: abs(x).sum(), x, np.ones(2), np.ones(2), **known)
+    with pytest.raises(gradcheck.Kink):
+        gradcheck.layer(Absolute(), x, **known)
+    assert gradcheck.elementwise(lambda x: abs(x).sum(), x + 1, np.ones(2), **known) < 1e-9
+
+
+@pytest.mark.parametrize("kink", [0.9e-3, 0.4e-3])
+def test_richardsons_formula_looks_for_kinks_at_both_of_its_steps(kink):
+    def pattern(x):
+        return kink < x < kink + 0.2e-3  # which of the steps, 1e-3 and 0.5e-3, only one finds to differ
+
+    with pytest.raises(gradcheck.Kink):
+        gradcheck.along(lambda x: x.sum(), np.zeros(1), np.ones(1), np.ones(1), pattern=pattern, richardson=True)
 
 
 def test_a_relu_is_itself_again_after_a_check_and_after_an_error():
@@ -164,6 +185,14 @@ class Cube:
 
     def backward(self, dy, cache):
         return dy * 3 * cache**2
+
+
+class Absolute:
+    def forward(self, x, rng=None):
+        return np.abs(x), x
+
+    def backward(self, dy, cache):
+        return dy * np.sign(cache)
 
 
 class WrongCube(Cube):
@@ -188,6 +217,13 @@ def test_a_users_own_layer_is_checked_by_its_two_passes(point):
 
 def test_a_layers_noise_is_frozen_by_its_seed(point):
     assert gradcheck.layer(Noisy(), point, seed=3) < 1e-9
+    assert gradcheck.layer(WrongCube(), point) == gradcheck.layer(WrongCube(), point, seed=0)
+    assert gradcheck.layer(WrongCube(), point) != gradcheck.layer(WrongCube(), point, seed=1)
+
+
+def test_a_layer_is_checked_by_the_plain_formula_unless_told(point):
+    assert gradcheck.layer(Cube(), point) == gradcheck.layer(Cube(), point, richardson=False)
+    assert gradcheck.layer(Cube(), point) != gradcheck.layer(Cube(), point, richardson=True)
 
 
 def test_the_cotangent_is_of_order_one_and_not_the_layers_own_noise(point):

@@ -117,8 +117,31 @@ def test_dropout_without_a_generator_is_the_identity():
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan")])
 def test_dropout_refuses_a_rate_outside_zero_to_one(rate):
-    with pytest.raises(InvalidInput, match="at least 0 and below 1"):
+    with pytest.raises(InvalidInput, match=rf"^rate={rate} came; it must be a number of at least 0 and below 1$"):
         Dropout(np, rate)
+
+
+def test_dropout_at_rate_zero_draws_nothing(rng):
+    x, before = np.arange(3.0), rng.bit_generator.state
+    y, cache = Dropout(np, 0).forward(x, rng)
+    np.testing.assert_array_equal(y, x)
+    assert cache is None
+    assert rng.bit_generator.state == before
+
+
+class Fixed:
+    """A random generator whose numbers are known, and which knows what was asked of it."""
+
+    def random(self, shape, dtype):
+        self.asked = shape, dtype
+        return np.array([0.0, 0.24, 0.25, 0.99], dtype)
+
+
+def test_dropout_drops_where_a_float32_draw_is_below_the_rate():
+    rng = Fixed()
+    y, _ = Dropout(np, 0.25).forward(np.full(4, 3.0), rng)
+    np.testing.assert_array_equal(y, [0, 0, 4, 4])
+    assert rng.asked == ((4,), np.float32)  # in float64 too: so that both types see the same masks
 
 
 @given(seeds, shapes, sizes, rates)

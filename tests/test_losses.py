@@ -36,7 +36,9 @@ def test_bce_gradient_agrees_with_finite_differences(seed, shape):
 
 @pytest.mark.parametrize("p", [0.0, 1.0, -0.5, float("nan")])
 def test_bce_refuses_what_is_no_open_probability(p):
-    with pytest.raises(InvalidInput, match="strictly between 0 and 1"):
+    with pytest.raises(
+        InvalidInput, match=r"^probabilities must lie strictly between 0 and 1; where they may not, use bce_with_logits$"
+    ):
         bce(np, np.array([0.5, p]), 1.0)
 
 

@@ -65,6 +65,48 @@ def test_the_defaults_are_the_reports_networks():
     assert model.discriminator_adam.learning_rate == model.generator_adam.learning_rate == 1e-4
 
 
+def test_the_arguments_left_out_are_the_documented_ones():
+    model = AdversarialAutoencoder()
+    assert model.config == {
+        "hidden": (256, 128), "latent": 2, "visible": 784, "prior": {"std": 5.0}, "dropout": 0.25, "discriminator_dropout": 0.2,
+        "lr_reconstruction": 5e-4, "lr_regularization": 1e-4, "dtype": "float32", "seed": 0,
+    }  # fmt: skip
+    assert (model.xp, model.epoch) == (np, 0)
+
+
+def test_the_smallest_model_has_one_of_everything():
+    model = AdversarialAutoencoder(hidden=1, latent=1, visible=1)
+    assert model.sample(1, seed=0).shape == (1, 1)
+
+
+def test_each_optimiser_owns_all_of_its_networks_and_nothing_else(small_model):
+    model = small_model()
+    encoder, decoder, discriminator = (part(model, name) for name in (ENCODER, DECODER, DISCRIMINATOR))
+    for adam, owned in (
+        (model.reconstruction_adam, slice(encoder.start, decoder.stop)),
+        (model.discriminator_adam, discriminator),
+        (model.generator_adam, encoder),
+    ):
+        for view, flat in ((adam.parameters, model.theta), (adam.gradient, model.gradient)):
+            flat[:] = 0
+            view[:] = 1
+            np.testing.assert_array_equal(np.flatnonzero(flat), np.arange(flat.size)[owned])
+
+
+def test_no_phase_asks_for_the_gradient_of_an_input_that_nothing_uses(small_model, monkeypatch):
+    model, asked = small_model(), []
+    for network in (model.encoder, model.decoder, model.discriminator):
+        first = network.layers[0]
+        backward = first.backward
+        monkeypatch.setattr(
+            first,
+            "backward",
+            lambda dy, cache, backward=backward, network=network: asked.append(network) or backward(dy, cache),
+        )
+    model.step(np.full((6, 9), 0.5), frozen(0))
+    assert asked == [model.decoder, model.discriminator]  # to reach the encoder, in phases 1 and 3
+
+
 def test_the_three_networks_are_views_of_theta_in_order(small_model):
     model = small_model()
     for name in (ENCODER, DECODER, DISCRIMINATOR):
@@ -338,6 +380,18 @@ def test_what_is_no_prior_is_refused_at_construction(prior, says):
         AdversarialAutoencoder(prior=prior)
 
 
+def test_a_prior_is_tried_on_the_same_draws_every_time():
+    drawn = []
+
+    def prior(rng, n, dim):
+        drawn.append(rng.random())
+        return np.zeros((n, dim))
+
+    AdversarialAutoencoder(hidden=1, prior=prior)
+    AdversarialAutoencoder(hidden=1, prior=prior)
+    assert drawn[0] == drawn[1]
+
+
 def test_a_prior_whose_shape_is_wrong_for_some_n_only_is_refused_in_the_step(small_model, rng):
     model = small_model(prior=lambda rng, n, dim: rng.standard_normal((min(n, 5), dim)))
     with pytest.raises(InvalidInput, match=r"shape \(5, 2\); it must return \(6, 2\)"):
@@ -455,7 +509,7 @@ def test_what_are_no_codes_is_refused_in_one_sentence(small_model, codes, says):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"hidden": ()}, "at least one hidden layer"),
+        ({"hidden": ()}, r"^hidden=\(\) came; give the width of at least one hidden layer$"),
         ({"hidden": (256, 0)}, "hidden=0 came"),
         ({"hidden": (2.5,)}, "hidden=2.5 came"),
         ({"hidden": (True,)}, "hidden=True came"),
@@ -537,7 +591,7 @@ def test_a_prior_of_the_users_own_must_be_given_again(small_model, tmp_path):
         return rng.random((n, dim))
 
     small_model(prior=prior).save(tmp_path / "model.npz")
-    with pytest.raises(InvalidInput, match="with a prior of your own; pass it again"):
+    with pytest.raises(InvalidInput, match=r"^/.*model\.npz was trained with a prior of your own; pass it again, as load"):
         AdversarialAutoencoder.load(tmp_path / "model.npz")
     assert AdversarialAutoencoder.load(tmp_path / "model.npz", prior=prior).prior is prior
 
@@ -659,6 +713,16 @@ def test_a_file_with_other_content_than_a_models_is_refused_saying_what_is_wrong
     path, rewrite = saved
     rewrite(**changes)
     assert says in refusal(path)
+
+
+def test_a_configuration_without_a_prior_wants_one(saved):
+    path, _ = saved
+    config = json.loads(str(np.load(path)["config"]))
+    del config["prior"]
+    members = dict(np.load(path)) | {"config": json.dumps(config)}
+    np.savez(path, **members)
+    with pytest.raises(InvalidInput, match="pass it again"):
+        AdversarialAutoencoder.load(path)
 
 
 def test_a_configuration_that_is_no_object_is_refused(saved):
