@@ -4,19 +4,19 @@ The data set is downloaded on first use; --data-dir names a folder that has it.
 """
 
 import npaae
-from npaae import experiment
+from npaae import command_line, experiment
 
 
 def main() -> None:
-    flags = experiment.parse_flags(__doc__, epochs=50)
+    flags = command_line.parse_flags(__doc__, epochs=50)
     clothes = npaae.data.fashion_mnist(flags.data_dir)
-    model = experiment.build(flags)  # npaae.AdversarialAutoencoder(hidden=flags.hidden, latent=flags.latent, …)
+    model = command_line.build(flags)  # npaae.AdversarialAutoencoder(hidden=flags.hidden, latent=flags.latent, …)
     with experiment.Run("fashion-mnist", flags, model, clothes) as run:
         epochs = npaae.train(
             model,
             clothes.train_images,
             test_images=clothes.test_images,
-            epochs=flags.epochs,
+            epochs=run.epochs_left,
             batch_size=flags.batch_size,
         )
         for record in run.progress(epochs):
@@ -26,4 +26,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    experiment.launch(main)
+    command_line.launch(main)

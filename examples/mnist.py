@@ -4,19 +4,19 @@ Without the full MNIST, and with no network to fetch it, this trains on the samp
 """
 
 import npaae
-from npaae import experiment
+from npaae import command_line, experiment
 
 
 def main() -> None:
-    flags = experiment.parse_flags(__doc__, epochs=100, sample=True)
-    digits = experiment.mnist(flags)  # the full set, or the bundled sample
-    model = experiment.build(flags)  # npaae.AdversarialAutoencoder(hidden=flags.hidden, latent=flags.latent, …)
+    flags = command_line.parse_flags(__doc__, epochs=100, sample=True)
+    digits = command_line.mnist(flags)  # the full set, or the bundled sample
+    model = command_line.build(flags)  # npaae.AdversarialAutoencoder(hidden=flags.hidden, latent=flags.latent, …)
     with experiment.Run("mnist", flags, model, digits) as run:
         epochs = npaae.train(
             model,
             digits.train_images,
             test_images=digits.test_images,
-            epochs=flags.epochs,
+            epochs=run.epochs_left,
             batch_size=flags.batch_size,
         )
         for record in run.progress(epochs):
@@ -26,4 +26,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    experiment.launch(main)
+    command_line.launch(main)

@@ -4,7 +4,7 @@ Plotting (`npaae.plots`) and runs in a folder (`npaae.experiment`) are imported 
 """
 
 from . import data, gradcheck, layers, losses, network, optim, priors
-from .errors import BadFile, Diverged, InvalidInput, Unavailable, UserError
+from .errors import BadFile, CannotWrite, Diverged, InvalidInput, Unavailable, UserError
 from .model import AdversarialAutoencoder
 from .training import Record, train
 
@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AdversarialAutoencoder",
     "BadFile",
+    "CannotWrite",
     "Diverged",
     "InvalidInput",
     "Record",

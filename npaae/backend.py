@@ -28,7 +28,7 @@ def array_module(backend: str) -> ModuleType:
 
     Raises InvalidInput for another name, and Unavailable where CuPy is asked for and it, or a GPU, is missing.
     """
-    if backend not in ("numpy", "cupy", "auto"):
+    if not isinstance(backend, str) or backend not in ("numpy", "cupy", "auto"):
         raise InvalidInput(f'backend={backend!r} came; use "numpy", "cupy" or "auto"')
     if backend == "numpy":
         return np
@@ -45,9 +45,8 @@ def _cupy_on_a_gpu() -> ModuleType:
         import cupy
     except ImportError as error:
         raise Unavailable(
-            'backend="cupy" needs CuPy, which is not installed here; install it with '
-            '`pip install "npaae[cuda12]"` or `pip install "npaae[cuda13]"` (by your CUDA version), '
-            'or use backend="numpy"'
+            f'backend="cupy" needs CuPy, which cannot be imported here ({error}); install it with `pip install cupy-cuda12x` '
+            'or `pip install cupy-cuda13x` (by your CUDA version), or use backend="numpy"'
         ) from error
     # `import cupy` succeeds without a GPU and the first allocation fails: ask now.
     if not cupy.cuda.is_available():

@@ -9,6 +9,7 @@ theta       the flat parameter vector, in the order encoder, decoder, discrimina
 
 import json
 import os
+import stat
 import zipfile
 from collections.abc import Mapping
 from typing import Any, BinaryIO
@@ -36,6 +37,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, HostAr
     """
     name = os.fspath(path)
     with open(path, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise BadFile(f"{name} is no regular file; name one that model.save wrote")
         try:
             arrays = _members(file)
             version, config = int(arrays.pop("format")), json.loads(str(arrays.pop("config")))

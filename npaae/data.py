@@ -68,6 +68,7 @@ def mnist_sample() -> Dataset:
 
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _PIECE = 2**20
+_LARGEST_ARRAY = 2**30  # bytes; the largest file of the MNIST family has half of that, a gzip bomb more
 
 
 def read_idx(path: PathLike) -> Array:
@@ -100,6 +101,10 @@ def _parse_idx(file: Any, path: Path) -> Array:
         raise BadFile(f"{path} is truncated: it ends inside its header; get another copy")
     shape = tuple(np.frombuffer(sizes, ">u4").tolist())
     promised = prod(shape) * dtype.itemsize
+    if promised > _LARGEST_ARRAY:
+        raise BadFile(
+            f"{path} is damaged: its header promises {promised:,} bytes, and no IDX file here has over 1 GiB; get another"
+        )
     content = bytearray()
     while len(content) <= promised and (piece := file.read(min(_PIECE, promised + 1 - len(content)))):
         content += piece
@@ -114,6 +119,7 @@ def _parse_idx(file: Any, path: Path) -> Array:
 
 # The sources
 
+_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _DIGESTS = {  # SHA-256 of the decompressed files
     "mnist": {
         "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -149,7 +155,12 @@ _LARGEST = 2**26  # bytes; the largest file decompresses to 47,040,016, and what
 
 def _load(name: str, data_dir: PathLike | None) -> Dataset:
     if data_dir is not None:
-        return _read_folder(Path(data_dir), name, f"{_TITLES[name]} from {os.fspath(data_dir)}")
+        dataset = _read_folder(Path(data_dir), name, f"{_TITLES[name]} from {os.fspath(data_dir)}")
+        found = _digest(dataset.test_images)
+        for other, digests in _DIGESTS.items():
+            if other != name and found == digests["t10k-images-idx3-ubyte"]:
+                raise BadFile(f"{os.fspath(data_dir)} holds {_TITLES[other]}, and {_TITLES[name]} is wanted; name its folder")
+        return dataset
     import pooch
 
     cache = Path(pooch.os_cache("npaae")) / name
@@ -164,7 +175,7 @@ def _load(name: str, data_dir: PathLike | None) -> Dataset:
 
 def _read_folder(folder: Path, name: str, source: str, digests: dict[str, str] | None = None) -> Dataset:
     train_images, train_labels, test_images, test_labels = (
-        _read_file(folder, stem, digests[stem] if digests else None) for stem in _DIGESTS[name]
+        _read_file(folder, stem, digests[stem] if digests else None) for stem in _FILES
     )
     for images, labels in ((train_images, train_labels), (test_images, test_labels)):
         if images.shape[1:] != (28, 28) or labels.ndim != 1 or images.dtype != np.uint8 or labels.dtype != np.uint8:
@@ -189,7 +200,7 @@ def _read_file(folder: Path, stem: str, digest: str | None) -> Array:
             if digest is not None and _digest(array) != digest:
                 raise BadFile(f"{path} is not the published file: its digest differs; delete it")
             return array
-    wanted = ", ".join(_DIGESTS["mnist"])
+    wanted = ", ".join(_FILES)
     raise Unavailable(f"{folder} has no {stem}[.gz]; name a folder that holds {wanted}, gzipped or not")
 
 

@@ -22,6 +22,10 @@ class BadFile(UserError, ValueError):
     """A file that is not what its name promises: truncated, altered, or of another kind."""
 
 
+class CannotWrite(UserError, OSError):
+    """A file that cannot be written: a full disk, a folder that is not writable. What it held before is whole."""
+
+
 class Unavailable(UserError, RuntimeError):
     """A data set or an array library that cannot be had on this machine."""
 

@@ -2,9 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from .errors import CannotWrite
+
+_PARTIAL = ".partial"
 
 
 @contextmanager
@@ -12,16 +16,30 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file that takes `path`'s place, all at once, when the block ends well.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and are then renamed; a reader, an error
-    in the block or a crash at any moment leaves either the old file or the new one. Raises OSError as `open` does.
+    in the block or a crash at any moment leaves either the old file or the new one. Raises CannotWrite (an OSError).
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    if not path.name:
+        raise CannotWrite(f"{os.fspath(path)!r} is a folder, where a file is wanted; name one")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     try:
         with open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:  # KeyboardInterrupt too: nothing half-written may stay
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:  # KeyboardInterrupt too: nothing half-written may stay
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            before = "what it held before is whole; " if path.is_file() else ""
+            raise CannotWrite(
+                f"{path} cannot be written ({error.strerror}); {before}make room or the folder writable, or name another"
+            ) from error
         raise
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote left behind."""
+    for path in folder.glob(f".*{_PARTIAL}"):
+        path.unlink(missing_ok=True)

@@ -43,11 +43,13 @@ def checked_rows(images: Any, visible: int) -> HostArray:
 
 
 def host_array(what: str, values: Any) -> HostArray:
-    """`np.asarray(values)`; raises InvalidInput, saying what they should have been, for lists that form no array."""
+    """`np.asarray(values)`; raises InvalidInput, saying what they should have been, for what forms no array."""
     try:
         return np.asarray(values)
     except ValueError as error:
         raise InvalidInput(f"rows of unequal lengths came; pass {what} as an array") from error
+    except (TypeError, RuntimeError) as error:  # other libraries' arrays, on a GPU or with a gradient
+        raise InvalidInput(f"{what} of type {type(values).__name__} came ({error}); pass a NumPy array") from error
 
 
 def unit_interval(rows: Array, dtype: np.dtype[Any]) -> Array:

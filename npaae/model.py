@@ -67,7 +67,10 @@ class AdversarialAutoencoder:
         dtype: str = "float32",
         seed: int = 0,
     ) -> None:
-        widths = hidden if isinstance(hidden, Iterable) and not isinstance(hidden, str) else (hidden,)
+        try:
+            widths: tuple[Any, ...] = (hidden,) if isinstance(hidden, str) else tuple(hidden)
+        except TypeError:
+            widths = (hidden,)  # a single width will do for a single layer
         hidden = tuple(whole_number("hidden", width, 1) for width in widths)
         if not hidden:
             raise InvalidInput("hidden=() came; give the width of at least one hidden layer")
@@ -76,7 +79,7 @@ class AdversarialAutoencoder:
         discriminator_dropout = dropout_rate("discriminator_dropout", discriminator_dropout)
         lr_reconstruction = learning_rate("lr_reconstruction", lr_reconstruction)
         lr_regularization = learning_rate("lr_regularization", lr_regularization)
-        if dtype not in ("float32", "float64"):
+        if str(dtype) not in ("float32", "float64"):
             raise InvalidInput(f'dtype={dtype!r} came; use "float32" to run or "float64" to audit')
         seed = whole_number("seed", seed, 0)
 
@@ -193,14 +196,15 @@ class AdversarialAutoencoder:
     def draw_prior(self, rng: Generator, n: int) -> Array:
         """n samples of the prior, (n, latent), on the backend and in the model's dtype.
 
-        Raises InvalidInput where the prior returns another shape.
+        Raises InvalidInput where the prior returns another shape, or no real numbers.
         """
-        samples = self.xp.asarray(self.prior(rng, n, self.latent), self.dtype)
-        if samples.shape != (n, self.latent):
+        samples = self.xp.asarray(self.prior(rng, n, self.latent))
+        if samples.shape != (n, self.latent) or samples.dtype.kind not in "fiu":
             raise InvalidInput(
-                f"the prior returned an array of shape {samples.shape}; it must return {(n, self.latent)}, that is (n, dim)"
+                f"the prior returned an array of shape {samples.shape} and type {samples.dtype}; "
+                f"it must return real numbers of shape {(n, self.latent)}, that is (n, dim)"
             )
-        return samples
+        return samples.astype(self.dtype, copy=False)
 
     def _impose(self, prior: Prior) -> None:
         """Take up a prior, and find out now, not in the middle of a first step, whether it does what a prior must."""
@@ -249,10 +253,13 @@ class AdversarialAutoencoder:
     def sample_prior(self, n: int, *, seed: int | None = None) -> HostArray:
         """n codes drawn from the prior, (n, latent); the same seed gives the same codes, None fresh ones.
 
-        Raises InvalidInput where n < 1 or seed < 0.
+        Raises InvalidInput where n < 1 or seed < 0, or where the prior returns NaN or infinity.
         """
         rng = self.xp.random.default_rng() if seed is None else generator(self.xp, whole_number("seed", seed, 0), SAMPLE)
-        return to_host(self.draw_prior(rng, whole_number("n", n, 1)))
+        codes = to_host(self.draw_prior(rng, whole_number("n", n, 1)))
+        if not np.isfinite(codes).all():
+            raise InvalidInput(f"the prior {self.prior!r} returned NaN or infinity; it must return finite numbers")
+        return codes
 
     def _encode(self, rows: Array) -> Array:
         return self.encoder.forward(unit_interval(rows, self.dtype))[0]
@@ -295,6 +302,8 @@ class AdversarialAutoencoder:
             if saved["theta"].size != sum(map(parameter_count, sizes)):  # before memory is taken for as many
                 raise InvalidInput(f"its {saved['theta'].size:,} parameters do not fit its own layer sizes")
             model = cls(**config, prior=gaussian(**(saved_prior or {})), backend=backend)
+            if missing := model.config.keys() - config.keys() - {"prior"}:
+                raise KeyError(min(missing))
             model._restore(saved)
         except KeyError as error:
             raise BadFile(f"{os.fspath(path)} is damaged: it has no {error}; use another copy") from error

@@ -106,12 +106,13 @@ def latent(model: AdversarialAutoencoder, images: Array, labels: Array, label_na
 
 
 def reconstructions(model: AdversarialAutoencoder, images: Array) -> Figure:
-    """Two strips of ten images, each above its reconstruction; at most twenty are shown.
+    """Two strips of ten images, each above its reconstruction; of fewer than twenty images, one strip.
 
     images: as in `AdversarialAutoencoder.encode`.
     """
-    originals = unit_interval(checked_rows(images[:20], model.visible), np.dtype(np.float64))
-    decoded = model.reconstruct(images[:20])
+    shown = images[: 20 if len(images) >= 20 else 10]
+    originals = unit_interval(checked_rows(shown, model.visible), np.dtype(np.float64))
+    decoded = model.reconstruct(shown)
     strips = [part[i : i + 10] for i in range(0, len(originals), 10) for part in (originals, decoded)]
     return image_grid(np.concatenate(strips), columns=min(10, len(originals)))
 

@@ -48,11 +48,11 @@ def train(
     and the prior's draws depend on the model's seed and the epoch's number alone, so a loaded model trains on as if it
     had never stopped.
 
-    Raises InvalidInput, at the call and not at the first record, for images that `encode` refuses or counts below 1; and
-    Diverged, in place of an epoch's record, where a loss or a parameter has become NaN or infinite. The model is then past
-    use: go back to what was saved.
+    Raises InvalidInput, at the call and not at the first record, for images that `encode` refuses, epochs below 0 or a
+    batch size below 1; and Diverged, in place of an epoch's record, where a loss or a parameter has become NaN or infinite.
+    The model is then past use: go back to what was saved.
     """
-    epochs, batch_size = whole_number("epochs", epochs, 1), whole_number("batch_size", batch_size, 1)
+    epochs, batch_size = whole_number("epochs", epochs, 0), whole_number("batch_size", batch_size, 1)
     rows = model.xp.asarray(checked_rows(train_images, model.visible))
     test_rows = None if test_images is None else model.xp.asarray(checked_rows(test_images, model.visible))
     return _epochs(model, rows, test_rows, epochs, batch_size)
@@ -61,7 +61,8 @@ def train(
 def _epochs(
     model: AdversarialAutoencoder, rows: Array, test_rows: Array | None, epochs: int, batch_size: int
 ) -> Iterator[Record]:
-    for epoch in range(model.epoch + 1, model.epoch + epochs + 1):
+    for _ in range(epochs):
+        epoch = model.epoch + 1
         start = time.perf_counter()
         with np.errstate(over="ignore", invalid="ignore"):  # in place of NumPy's warnings, the one error below
             losses = _one_epoch(model, rows, epoch, batch_size)
@@ -88,7 +89,7 @@ def _one_epoch(model: AdversarialAutoencoder, rows: Array, epoch: int, batch_siz
 
 def _refuse_what_is_not_finite(model: AdversarialAutoencoder, epoch: int, losses: HostArray) -> None:
     """Raise Diverged, naming what went first, unless all losses of an epoch and the parameters it left are finite."""
-    advice = "lower lr_reconstruction or lr_regularization, or the prior's spread, and train again from what was saved"
+    advice = "lower lr_reconstruction or lr_regularization, or look at the prior, and train again from what was saved"
     wrong = np.argwhere(~np.isfinite(losses))  # in the order of time: step by step, phase by phase
     if len(wrong):
         step, phase = wrong[0].tolist()

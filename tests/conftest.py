@@ -8,6 +8,9 @@ from hypothesis import settings
 
 import npaae
 
+from .idx_files import STEMS, write_set
+from .running import run
+
 # No test may fail because the machine was busy, nor by the luck of the draw: every run sees the same examples.
 settings.register_profile("npaae", deadline=None, derandomize=True)
 settings.load_profile("npaae")
@@ -44,3 +47,21 @@ def full_set():
         return path
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """A folder with the first few hundred images of the bundled sample, as a user's own data set."""
+    sample, folder = npaae.data.mnist_sample(), tmp_path_factory.mktemp("digits")
+    arrays = (sample.train_images[:300], sample.train_labels[:300], sample.test_images[:100], sample.test_labels[:100])
+    names = ("train_images", "train_labels", "t10k_images", "t10k_labels")
+    write_set(folder, **dict(zip(names, arrays, strict=True)))
+    assert {path.name for path in folder.iterdir()} == {f"{stem}.gz" for stem in STEMS}
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(digits, tmp_path_factory):
+    """A finished run of the example on a few hundred images: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("out") / "run"
+    return folder, run("--data-dir", digits, "--epochs", 3, "--hidden", 32, 16, "--out", folder)

@@ -1,8 +1,12 @@
 import gzip
-import struct
+import os
+import socket
+import subprocess
+import sys
 import threading
+import time
 from functools import partial
-from http.server import BaseHTTPRequestHandler, HTTPServer, SimpleHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -10,44 +14,17 @@ import pytest
 from npaae import data
 from npaae.errors import BadFile, Unavailable
 
-STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-
-
-def idx(array, code=0x08):
-    """The bytes of an IDX file, written from the format's description."""
-    header = struct.pack(">BBBB", 0, 0, code, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
-    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
-
-
-def write_set(folder, train=6, test=3, compress=True, **replaced):
-    """Four IDX files of a tiny data set; `replaced` gives other arrays or bytes by the stem's first words."""
-    rng = np.random.default_rng(0)
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays = {
-        "train_images": rng.integers(0, 256, (train, 28, 28), dtype=np.uint8),
-        "train_labels": rng.integers(0, 10, train, dtype=np.uint8),
-        "t10k_images": rng.integers(0, 256, (test, 28, 28), dtype=np.uint8),
-        "t10k_labels": rng.integers(0, 10, test, dtype=np.uint8),
-    } | replaced
-    for stem, array in zip(STEMS, arrays.values(), strict=True):
-        content = idx(array)
-        path = folder / (f"{stem}.gz" if compress else stem)
-        path.write_bytes(gzip.compress(content) if compress else content)
-    return arrays
-
+from .idx_files import STEMS, idx, write_set
 
 PUBLISHED_MIRRORS, SYSTEM = data._MIRRORS, data._SYSTEM  # before the fixture below takes them away
 
 # The IDX format
 
 
-@pytest.mark.parametrize(
-    ("dtype", "code"),
-    [(np.uint8, 0x08), (np.int8, 0x09), (np.int16, 0x0B), (np.int32, 0x0C), (np.float32, 0x0D), (np.float64, 0x0E)],
-)
-def test_every_element_type_is_read(tmp_path, dtype, code):
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.int32, np.float32, np.float64])
+def test_every_element_type_is_read(tmp_path, dtype):
     array = np.arange(24).reshape(2, 3, 4).astype(dtype)
-    (tmp_path / "x").write_bytes(idx(array, code))
+    (tmp_path / "x").write_bytes(idx(array))
     got = data.read_idx(tmp_path / "x")
     np.testing.assert_array_equal(got, array)
     assert got.dtype == array.dtype
@@ -71,7 +48,9 @@ GOOD = idx(np.arange(6, dtype=np.uint8).reshape(2, 3))
         (GOOD[:6], "truncated: it ends inside its header"),
         (GOOD[:-1], "promises 6 bytes and only 5 follow"),
         (GOOD + b"\0", "promises 6 bytes and more follow"),
-        (b"\0\0\x08\x03" + b"\xff" * 12 + b"\0", "promises .* bytes and only 1 follow"),
+        (b"\0\0", "is not an IDX file"),
+        (b"\0\0\x08\x03" + b"\xff" * 12 + b"\0", "promises [0-9,]+ bytes, and no IDX file here has over 1 GiB"),
+        (b"\0\0\x08\x01\x40\0\0\0" + b"\0", "promises 1073741824 bytes and only 1 follow"),
         (b"\0\0\x08\x41" + b"\0\0\0\x01" * 65 + b"\7", "no array has shape"),
         (b"\0\0\x08\x04" + b"\0" * 4 + b"\xff" * 12, "no array has shape"),
         (gzip.compress(GOOD)[:-9], "is damaged"),
@@ -125,6 +104,8 @@ def test_a_named_folder_without_the_files_is_an_error_not_a_fallback(tmp_path):
         ),
         ({"train_images": np.zeros((6, 14, 14), np.uint8)}, r"images of shape \(6, 14, 14\)"),
         ({"t10k_labels": np.zeros((3, 1), np.uint8)}, r"labels of shape \(3, 1\)"),
+        ({"train_images": np.zeros((6, 28, 28), np.int8)}, "and type int8 and labels"),
+        ({"train_labels": np.zeros(6, np.int8)}, "labels of shape .* and type int8"),
         ({"train_images": np.zeros((0, 28, 28), np.uint8), "train_labels": np.zeros(0, np.uint8)}, "0 images"),
     ],
 )
@@ -132,6 +113,22 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path, replaced, says)
     write_set(tmp_path / "mine", **replaced)
     with pytest.raises(BadFile, match=says):
         data.mnist(tmp_path / "mine")
+
+
+def test_one_data_set_is_not_taken_for_the_other(tmp_path, monkeypatch):
+    arrays = write_set(tmp_path / "mine")
+    published = dict(data._DIGESTS)
+    published["fashion-mnist"] = published["fashion-mnist"] | {STEMS[2]: data._digest(arrays["t10k_images"])}
+    monkeypatch.setattr(data, "_DIGESTS", published)
+    with pytest.raises(BadFile, match="mine holds Fashion-MNIST, and MNIST is wanted; name its folder"):
+        data.mnist(tmp_path / "mine")
+    assert len(data.fashion_mnist(tmp_path / "mine").train_images) == 6
+
+
+def test_the_clothes_have_their_publishers_names():
+    assert data._LABEL_NAMES["fashion-mnist"] == (
+        "T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+    )  # fmt: skip
 
 
 def test_the_bundled_sample_is_the_head_of_mnist():
@@ -228,7 +225,7 @@ def serve():
     servers = []
 
     def start(handler):
-        server = HTTPServer(("127.0.0.1", 0), handler)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}/"
@@ -264,6 +261,71 @@ def test_a_download_is_kept_and_the_next_call_needs_no_network(tmp_path, monkeyp
     assert capsys.readouterr().err == f"Downloading MNIST to {tmp_path / 'cache' / 'npaae' / 'mnist'}\n"
     monkeypatch.setattr(data, "_MIRRORS", {"mnist": ()})
     np.testing.assert_array_equal(data.mnist().train_images, arrays["train_images"])
+
+
+def test_every_mirror_that_was_tried_is_named_with_its_reason(tmp_path, monkeypatch, serve):
+    publish(monkeypatch, tmp_path / "mirror")
+    first, second = serve(answering(404, b"")), serve(answering(503, b""))
+    monkeypatch.setattr(data, "_MIRRORS", {"mnist": (first, second)})
+    with pytest.raises(Unavailable, match=rf"tried {first} \(status 404\) and {second} \(status 503\); connect"):
+        data.mnist()
+
+
+def test_a_mirror_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
+    publish(monkeypatch, tmp_path / "mirror")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        monkeypatch.setattr(data, "_MIRRORS", {"mnist": (address,)})
+        monkeypatch.setattr(data, "_TIMEOUT", 0.2)
+        with pytest.raises(Unavailable, match=rf"tried {address} \(no answer in time\)"):
+            data.mnist()
+
+
+def test_a_download_that_unpacks_to_more_than_any_data_set_is_cut_off(tmp_path, monkeypatch, serve):
+    publish(monkeypatch, tmp_path / "mirror")
+    monkeypatch.setattr(data, "_MIRRORS", {"mnist": (serve(answering(200, gzip.compress(bytes(10**6)))),)})
+    monkeypatch.setattr(data, "_LARGEST", 1000)
+    written = []
+    decompressed = data._decompressed
+
+    def watched(url, output_file, pooch):
+        decompressed(url, output_file, pooch)
+        written.append(os.path.getsize(output_file))
+
+    monkeypatch.setattr(data, "_decompressed", watched)
+    with pytest.raises(Unavailable, match="not the published file"):
+        data.mnist()
+    assert written == [1000]
+
+
+@pytest.mark.slow
+def test_two_processes_that_download_at_once_both_succeed(tmp_path, serve):
+    arrays = write_set(tmp_path / "mirror", train=500)
+    digests = {stem: data._digest(array) for stem, array in zip(STEMS, arrays.values(), strict=True)}
+
+    class Slow(Quiet):
+        def copyfile(self, source, outputfile):
+            for piece in iter(lambda: source.read(20_000), b""):
+                time.sleep(0.02)
+                outputfile.write(piece)
+
+    address = serve(partial(Slow, directory=tmp_path / "mirror"))
+    program = (
+        "from npaae import data\n"
+        f"data._DIGESTS['mnist'], data._MIRRORS['mnist'] = {digests!r}, ({address!r},)\n"
+        "print(len(data.mnist().train_images))"
+    )
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "shared-cache")}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out) == (0, "500\n"), err
+    assert {path.name for path in (tmp_path / "shared-cache" / "npaae" / "mnist").iterdir()} == set(STEMS)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,13 @@
-import csv
+import hashlib
 import json
 import os
-import pty
 import re
-import shlex
+import resource
+import shutil
 import signal
 import subprocess
 import sys
-import termios
-import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,51 +15,12 @@ import pytest
 
 import npaae
 from npaae import experiment
-from npaae.errors import InvalidInput, Unavailable
 
-from .test_data import STEMS, write_set
+from .running import FIGURES, FILES, command, files, on_a_terminal, rows, run, stopped, wait_for
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-FIGURES = {f"{name}.png" for name in ("losses", "samples", "manifold", "latent", "reconstructions")}
-FILES = FIGURES | {"losses.csv", "model.npz", "config.json"}
 HEADER = (
     "epoch,reconstruction,discriminator,generator,test_reconstruction,code_mean_0,code_mean_1,code_std_0,code_std_1,seconds"
 )
-
-
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory):
-    """A folder with the first few hundred images of the bundled sample, as a user's own data set."""
-    sample, folder = npaae.data.mnist_sample(), tmp_path_factory.mktemp("digits")
-    arrays = (sample.train_images[:300], sample.train_labels[:300], sample.test_images[:100], sample.test_labels[:100])
-    names = ("train_images", "train_labels", "t10k_images", "t10k_labels")
-    write_set(folder, **dict(zip(names, arrays, strict=True)))
-    assert {path.name for path in folder.iterdir()} == {f"{stem}.gz" for stem in STEMS}
-    return folder
-
-
-def command(*arguments, example="mnist.py"):
-    return [sys.executable, str(EXAMPLES / example), *map(str, arguments)]
-
-
-def run(*arguments, example="mnist.py", **options):
-    return subprocess.run(command(*arguments, example=example), capture_output=True, text=True, timeout=120, **options)
-
-
-def files(folder):
-    return {path.name for path in folder.iterdir()}
-
-
-def rows(folder):
-    with open(folder / "losses.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-@pytest.fixture(scope="session")
-def finished(digits, tmp_path_factory):
-    """A finished run of the example on a few hundred images: its folder and what it printed."""
-    folder = tmp_path_factory.mktemp("out") / "run"
-    return folder, run("--data-dir", digits, "--epochs", 3, "--hidden", 32, 16, "--out", folder)
 
 
 # What a run leaves behind
@@ -147,66 +105,33 @@ def test_fashion_mnist_is_the_same_but_for_its_data(digits, tmp_path):
     assert "Training on Fashion-MNIST" in process.stdout
 
 
-def test_every_flag_is_taken(digits, tmp_path):
-    process = run(
-        "--epochs", 1, "--batch-size", 50, "--hidden", 16, "--latent", 3, "--prior-std", 2.5, "--lr-reconstruction", 1e-3,
-        "--lr-regularization", 2e-4, "--seed", 7, "--backend", "auto", "--dtype", "float64", "--data-dir", digits,
-        "--out", tmp_path / "run", "--no-progress",
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
-    expected = {
-        "hidden": [16], "latent": 3, "visible": 784, "prior": {"std": 2.5}, "dropout": 0.25, "discriminator_dropout": 0.2,
-        "lr_reconstruction": 1e-3, "lr_regularization": 2e-4, "dtype": "float64", "seed": 7,
-    }  # fmt: skip
-    assert config["model"] == expected
-    assert config["flags"]["batch_size"] == 50
-    mine = npaae.data.mnist(digits)
-    model = npaae.AdversarialAutoencoder(**(expected | {"prior": npaae.priors.gaussian(std=2.5)}))
-    (record,) = npaae.train(model, mine.train_images, epochs=1, batch_size=50)
-    assert float(rows(tmp_path / "run")[0]["reconstruction"]) == pytest.approx(record.reconstruction, abs=1e-6)
-    assert "code_std_2" in rows(tmp_path / "run")[0]
-
-
 def test_without_out_new_folders_are_made_one_after_the_other(digits, tmp_path):
-    for _ in range(2):
-        run("--data-dir", digits, "--epochs", 1, "--hidden", 8, cwd=tmp_path)
+    (tmp_path / "runs" / "mnist-1").mkdir(parents=True)
+    run("--data-dir", digits, "--epochs", 1, "--hidden", 8, cwd=tmp_path)
     assert files(tmp_path / "runs") == {"mnist-1", "mnist-2"}
     assert files(tmp_path / "runs" / "mnist-2") == FILES
 
 
-def test_the_flags_defaults_are_the_reports(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["mnist.py"])
-    assert vars(experiment.parse_flags(None, epochs=100, sample=True)) == {
-        "epochs": 100, "batch_size": 100, "hidden": [256, 128], "latent": 2, "prior_std": 5.0, "lr_reconstruction": 5e-4,
-        "lr_regularization": 1e-4, "seed": 0, "backend": "numpy", "dtype": "float32", "data_dir": None, "sample": False,
-        "out": None, "no_progress": False,
-    }  # fmt: skip
-
-
-def on_a_terminal(*arguments):
-    """What a run shows on a terminal."""
-    controller, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (24, 160))
-    with subprocess.Popen(command(*arguments), stdout=terminal, stderr=terminal) as process:
-        os.close(terminal)
-        shown = b""
-        try:
-            while piece := os.read(controller, 4096):
-                shown += piece
-        except OSError:  # how Linux says that the other end is closed
-            pass
-    os.close(controller)
-    assert process.returncode == 0
-    return shown.decode()
-
-
 def test_on_a_terminal_a_bar_shows_epoch_losses_and_time_left(digits, tmp_path):
     text = on_a_terminal("--data-dir", digits, "--epochs", 3, "--hidden", 8, "--out", tmp_path / "run")
-    assert re.search(r"3/3 \[\d\d:\d\d<\d\d:\d\d,.*reconstruction 0\.\d{4}  discriminator \d\.\d{4}  generator", text), text
+    assert re.search(r"3/3 \[\d\d:\d\d<\d\d:\d\d,.*, R 0\.\d{4}  D \d\.\d{4}  G \d\.\d{4}\]", text), text
     assert "epoch 1/3" not in text
 
 
+def test_a_log_has_its_lines_even_where_the_bar_is_on_a_terminal(digits, tmp_path):
+    log = tmp_path / "log"
+    text = on_a_terminal("--data-dir", digits, "--epochs", 2, "--hidden", 8, "--out", tmp_path / "run", log=log)
+    assert "2/2 [" in text
+    assert "epoch 2/2  reconstruction" in log.read_text()
+
+
+@pytest.mark.slow
+def test_a_terminal_without_a_size_has_lines(digits, tmp_path):
+    text = on_a_terminal("--data-dir", digits, "--epochs", 2, "--hidden", 8, "--out", tmp_path / "run", size=(0, 0))
+    assert "epoch 2/2  reconstruction" in text
+
+
+@pytest.mark.slow
 def test_no_progress_is_lines_on_a_terminal_too(digits, tmp_path):
     text = on_a_terminal("--data-dir", digits, "--epochs", 2, "--hidden", 8, "--out", tmp_path / "run", "--no-progress")
     assert "epoch 2/2  reconstruction" in text
@@ -217,40 +142,15 @@ def test_no_progress_is_lines_on_a_terminal_too(digits, tmp_path):
 # Stopping
 
 
-def wait_for(condition, process):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "the run did not get that far in a minute"
-        time.sleep(0.02)
-
-
-def heed_interrupts():
-    """A shell that starts the tests in the background makes their children ignore SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def interrupted(folder, digits, after_rows):
-    arguments = command("--data-dir", digits, "--epochs", 100_000, "--hidden", 32, "--out", folder)
-    with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
-    ) as process:
-        try:
-            started = folder / "losses.csv"
-            wait_for(lambda: started.exists() and started.read_text().count("\n") > after_rows, process)
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
-        finally:
-            process.kill()  # lest a run that did not stop outlive the test
-    return process.returncode, out, err
-
-
-def test_ctrl_c_draws_once_more_says_where_things_are_and_exits_130(digits, tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_draw_once_more_say_where_things_are_and_exit_so(digits, tmp_path, number, status):
     folder = tmp_path / "run"
-    status, out, err = interrupted(folder, digits, after_rows=3)
-    assert (status, err) == (130, "")
+    got, out, err = stopped(folder, digits, after_rows=3, number=number)
+    assert (got, err) == (status, "")
     assert files(folder) == FILES
-    assert re.search(rf"Stopped after \d+ epochs\. Results are in {folder}$", out.strip())
+    says = rf"Stopped after \d+ epochs\. Results are in {folder}; --resume --out {folder} goes on with them"
+    assert re.fullmatch(says, out.splitlines()[-2])
+    assert out.splitlines()[-1] == "Drawing the last whole epoch"
     model = npaae.AdversarialAutoencoder.load(folder / "model.npz")
     assert model.epoch == len(rows(folder)) >= 3
     assert np.isfinite(model.theta).all()
@@ -259,60 +159,259 @@ def test_ctrl_c_draws_once_more_says_where_things_are_and_exits_130(digits, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("after_rows", [1, 2, 5, 9, 14])
 def test_whenever_ctrl_c_comes_the_files_are_whole_and_of_one_epoch(digits, tmp_path, after_rows):
-    status, _, err = interrupted(tmp_path / "run", digits, after_rows)
+    status, _, err = stopped(tmp_path / "run", digits, after_rows)
     assert (status, err) == (130, "")
     assert files(tmp_path / "run") == FILES
     assert npaae.AdversarialAutoencoder.load(tmp_path / "run" / "model.npz").epoch == len(rows(tmp_path / "run"))
 
 
-@pytest.fixture
-def python_handles_interrupts():
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
+def a_run(folder, **flags):
+    """A run begun in this process, of a small model on the bundled sample."""
+    values = {"out": folder, "epochs": 10**9, "resume": False, "overwrite": False, "no_progress": True}
+    model = npaae.AdversarialAutoencoder(hidden=(4,))
+    return experiment.Run("mnist", SimpleNamespace(**(values | flags)), model, npaae.data.mnist_sample())
 
 
-@pytest.mark.usefixtures("python_handles_interrupts")
-def test_an_interrupt_waits_for_the_end_of_a_block_that_must_not_be_cut():
-    done = []
+def a_record(epoch):
+    return npaae.Record(epoch, 0.2, 1.3, 0.8, 0.2, (0.0, 0.0), (5.0, 5.0), 1.0)
 
-    def block():
-        with experiment._uninterrupted():
-            signal.raise_signal(signal.SIGINT)
-            done.append("the whole block")
+
+def test_after_an_interrupt_the_figures_are_of_the_saved_model_not_of_one_cut_in_the_middle_of_a_step(monkeypatch, tmp_path):
+    run, drawn = a_run(tmp_path / "run"), []
+    saved = run.model.theta.copy()
+    monkeypatch.setattr(run, "_write_figures", lambda: drawn.append(run.model.theta.copy()))
+
+    def interrupted():
+        with run:
+            run.model.theta[:] = 7
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        block()
-    assert done == ["the whole block"]
+        interrupted()
+    np.testing.assert_array_equal(drawn, [saved])
 
 
-# What a user can do wrong
+def test_an_interrupt_between_an_epochs_two_files_waits_for_both(monkeypatch, tmp_path):
+    run = a_run(tmp_path / "run")
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    write_losses = run._write_losses
+    monkeypatch.setattr(run, "_write_losses", lambda: (write_losses(), signal.raise_signal(signal.SIGINT)))
+    run.model.epoch = 1
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run.record(a_record(1))
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert len(rows(tmp_path / "run")) == 1
+    assert npaae.AdversarialAutoencoder.load(tmp_path / "run" / "model.npz").epoch == 1
+
+
+def test_an_interrupt_waits_for_matplotlibs_import(monkeypatch):
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.delitem(sys.modules, "npaae.plots", raising=False)
+    monkeypatch.delattr(npaae, "plots", raising=False)
+    imported = []
+
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name == "npaae.plots":
+                signal.raise_signal(signal.SIGINT)
+                imported.append(name)
+
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            experiment._plots()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert imported == ["npaae.plots"]
+    assert "npaae.plots" in sys.modules
+
+
+# Going on
+
+
+def losses(folder):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows(folder)]
+
+
+def pictures(folder):
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FIGURES}
+
+
+def assert_equal_runs(folder, other):
+    """Equal bit for bit: parameters, moments, step counts, losses, figures."""
+    assert files(folder) == files(other) == FILES
+    with np.load(folder / "model.npz") as ours, np.load(other / "model.npz") as theirs:
+        assert ours.files == theirs.files
+        for name in ours.files:
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    assert losses(folder) == losses(other)
+    assert pictures(folder) == pictures(other)
+
+
+def test_a_resumed_run_equals_one_that_never_stopped_bit_for_bit(finished, digits, tmp_path):
+    folder = tmp_path / "run"
+    first = run("--data-dir", digits, "--epochs", 1, "--hidden", 32, 16, "--out", folder)
+    second = run("--resume", "--epochs", 3, "--out", folder)
+    assert (first.returncode, second.returncode, second.stderr) == (0, 0, "")
+    assert second.stdout.startswith(f"Going on after 1 epoch on MNIST from {digits}: ")
+    assert "epoch 1/3" not in second.stdout
+    assert "epoch 2/3" in second.stdout
+    assert_equal_runs(folder, finished[0])
+
+
+def copied(finished, tmp_path):
+    return shutil.copytree(finished[0], tmp_path / "copy")
+
+
+def test_resuming_a_finished_run_draws_what_may_be_missing_and_trains_no_more(finished, tmp_path):
+    folder = copied(finished, tmp_path)
+    (folder / "samples.png").unlink()
+    process = run("--resume", "--out", folder)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert_equal_runs(folder, finished[0])
+
+
+def test_a_row_that_a_killed_run_wrote_before_its_model_is_computed_again(finished, tmp_path):
+    folder = copied(finished, tmp_path)
+    before = rows(folder)
+    with open(folder / "losses.csv", "a") as file:
+        file.write("4,9,9,9,9,9,9,9,9,9\n")
+    assert run("--resume", "--out", folder).returncode == 0
+    assert rows(folder) == before
+
+
+@pytest.mark.slow
+def test_what_a_killed_run_left_half_written_is_removed(finished, tmp_path):
+    folder = copied(finished, tmp_path)
+    (folder / ".model.npz.123.partial").write_bytes(b"half")
+    assert run("--resume", "--out", folder).returncode == 0
+    assert files(folder) == FILES
+
+
+@pytest.mark.slow
+def test_a_run_killed_before_it_had_a_model_begins_again(finished, digits, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(finished[0] / "config.json", folder)
+    assert run("--resume", "--out", folder).returncode == 0
+    assert_equal_runs(folder, finished[0])
 
 
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--epochs", "0"], "argument --epochs: '0' came, a whole number of at least 1 is wanted"),
-        (["--epochs", "many"], "'many' came"),
-        (["--batch-size", "-5"], "argument --batch-size: '-5' came"),
-        (["--hidden", "256", "x"], "argument --hidden: 'x' came"),
-        (["--prior-std", "nan"], "'nan' came, a positive, finite number is wanted"),
-        (["--prior-std", "1e300", "--sample"], "prior=gaussian(std=1e+300) came"),
-        (["--lr-reconstruction", "1e30"], "'1e30' came, a number above 0 and at most 1 is wanted"),
-        (["--lr-regularization", "0"], "'0' came, a number above 0"),
-        (["--hidden", "1000000000", "--sample"], "more than memory can hold"),
-        (["--latent", "100000000000", "--sample"], "more than memory can hold"),
-        (["--seed", "-1"], "'-1' came, a whole number of at least 0"),
-        (["--dtype", "float16"], "invalid choice: 'float16'"),
-        (["--sample", "--data-dir", "."], "not allowed with argument --sample"),
-        (["--frobnicate"], "unrecognized arguments"),
+        (["--hidden", 64], "--hidden 64 came, and the run in {folder} has --hidden 32 16; leave the flag out"),
+        (["--seed", 1], "--seed 1 came, and the run in {folder} has --seed 0; leave"),
+        (["--batch-size", 50], "--batch-size 50 came, and the run in {folder} has --batch-size 100;"),
+        (["--prior-std", 1], "--prior-std 1.0 came, and the run in {folder} has --prior-std 5.0;"),
+        (["--lr-regularization", 0.5], "--lr-regularization 0.5 came, and"),
+        (["--dtype", "float64"], "--dtype float64 came, and the run in {folder} has --dtype float32;"),
+        (["--sample"], "the bundled sample of MNIST came, and the run in {folder} was trained on MNIST from {digits}, with"),
+        (["--epochs", 2], "--epochs 2 came, and the run in {folder} has 3 already; ask for as many or more"),
     ],
 )
-def test_a_bad_flag_is_one_sentence_and_status_2(flags, says):
-    process = run(*flags)
+def test_resuming_with_a_flag_that_contradicts_the_run_names_both_values(finished, digits, tmp_path, flags, says):
+    folder = copied(finished, tmp_path)
+    process = run("--resume", "--out", folder, *flags)
     assert process.returncode == 2
+    assert process.stderr.startswith(f"mnist.py: error: {says.format(folder=folder, digits=digits)}")
+    assert len(process.stderr.splitlines()) == 1
+    assert_equal_runs(folder, finished[0])
+
+
+@pytest.mark.slow
+def test_the_same_data_in_another_place_are_the_same_data(finished, digits, tmp_path):
+    folder = copied(finished, tmp_path)
+    shutil.copytree(digits, tmp_path / "moved")
+    process = run("--resume", "--out", folder, "--data-dir", tmp_path / "moved")
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_resuming_where_there_is_no_run_is_one_sentence(tmp_path):
+    process = run("--resume", "--out", tmp_path)
+    assert process.returncode == 2
+    assert process.stderr == (
+        f"mnist.py: error: {tmp_path} holds no run to go on with, for it has no config.json; leave --resume out to start one\n"
+    )
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
+def test_resume_and_overwrite_want_a_folder(flag):
+    process = run(flag)
+    assert process.returncode == 2
+    assert f"{flag} came without --out; name the folder of the run" in process.stderr
+
+
+def damage(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        ("config.json", "{", "", "config.json is damaged: JSONDecodeError"),
+        ("config.json", '"flags": {', '"falgs": {', "config.json is damaged: KeyError('flags')"),
+        ("config.json", '"batch_size": 100', '"batch_size": "many"', "its flag batch_size is 'many'"),
+        ("config.json", '"std": 5.0', '"std": 4.0', "its model.npz and its config.json are of two runs"),
+        ("losses.csv", "\n2,", "\n5,", "losses.csv is damaged: it lacks some of the 3 epochs of model.npz"),
+        ("losses.csv", "\n3,0", "\n3,x", "losses.csv is damaged: could not convert string to float"),
+        ("losses.csv", "epoch,", "epochs,", "losses.csv is damaged: it lacks"),
+        ("losses.csv", "\n3,", "\n3,3,", "it has a row of another length than its header"),
+    ],
+)
+def test_a_damaged_run_is_refused_by_name_and_left_as_it_is(finished, tmp_path, file, old, new, says):
+    folder = copied(finished, tmp_path)
+    damage(folder / file, old, new)
+    before = (folder / file).read_bytes()
+    process = run("--resume", "--out", folder)
+    assert process.returncode == 1
     assert says in process.stderr
     assert len(process.stderr.splitlines()) == 1
+    assert (folder / file).read_bytes() == before
+
+
+def test_overwrite_discards_the_run_and_keeps_what_is_not_its(finished, digits, tmp_path):
+    folder = copied(finished, tmp_path)
+    (folder / "notes.txt").write_text("mine")
+    process = run("--overwrite", "--data-dir", digits, "--epochs", 1, "--hidden", 8, "--out", folder)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert files(folder) == FILES | {"notes.txt"}
+    assert len(rows(folder)) == 1
+
+
+@pytest.mark.slow
+def test_a_run_killed_twenty_times_at_random_moments_ends_as_one_that_never_was(digits, tmp_path):
+    folder, whole, epochs, rng = tmp_path / "killed", tmp_path / "whole", 200, np.random.default_rng(0)
+    flags = ("--data-dir", digits, "--hidden", 32, 16, "--batch-size", 20, "--epochs", epochs)
+    kills = 0
+    while True:
+        go_on = ("--resume",) if (folder / "config.json").exists() else ()
+        with subprocess.Popen(
+            command(*flags, *go_on, "--out", folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                table = folder / "losses.csv"
+                goal = (len(rows(folder)) if table.exists() else 0) + int(rng.integers(1, 6))
+                if kills < 24:
+                    wait_for(lambda table=table, goal=goal: table.exists() and len(rows(folder)) >= goal, process)
+                    time.sleep(rng.uniform(0, 0.03))  # anywhere in an epoch: a step, a write, a rename
+                    process.kill()
+                    kills += 1
+                    continue
+                assert process.wait(timeout=120) == 0, process.stderr.read()
+                break
+            finally:
+                process.kill()
+    assert kills >= 20
+    assert run(*flags, "--out", whole).returncode == 0
+    assert_equal_runs(folder, whole)
+
+
+# What can go wrong
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(finished, digits):
@@ -321,7 +420,8 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(finished, digits):
     process = run("--data-dir", digits, "--epochs", 1, "--out", folder)
     assert process.returncode == 2
     assert process.stderr == (
-        f"mnist.py: error: {folder} holds a run already, with its losses.csv; name another folder with --out\n"
+        f"mnist.py: error: {folder} holds a run already, with its losses.csv; go on with it by --resume, discard it by "
+        "--overwrite, or name another folder with --out\n"
     )
     assert (folder / "losses.csv").read_bytes() == before
 
@@ -341,20 +441,8 @@ def test_training_that_diverges_is_one_sentence_and_keeps_the_last_whole_epoch(d
     assert re.fullmatch(
         r"mnist\.py: error: training diverged: in epoch 1, step \d, the discriminator loss was (nan|inf); .*\n", process.stderr
     )
-    assert process.stdout.splitlines()[-1] == f"Stopped after 0 epochs. Results are in {tmp_path / 'run'}"
+    assert process.stdout.splitlines()[-1].startswith(f"Stopped after 0 epochs. Results are in {tmp_path / 'run'};")
     assert npaae.AdversarialAutoencoder.load(tmp_path / "run" / "model.npz").epoch == 0
-
-
-def test_running_out_of_memory_is_one_sentence(monkeypatch, capsys):
-    def main():
-        raise MemoryError("Unable to allocate 3 TiB")
-
-    monkeypatch.setattr(sys, "argv", ["mnist.py"])
-    with pytest.raises(SystemExit, match="1"):
-        experiment.launch(main)
-    assert capsys.readouterr().err == (
-        "mnist.py: error: out of memory (Unable to allocate 3 TiB); make --hidden, --latent or --batch-size smaller\n"
-    )
 
 
 def test_settings_that_matplotlib_refuses_are_one_sentence_before_training(digits, tmp_path):
@@ -365,6 +453,7 @@ def test_settings_that_matplotlib_refuses_are_one_sentence_before_training(digit
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_users_matplotlib_style_does_not_change_the_pictures(finished, digits, tmp_path):
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nlines.linewidth: 9\nfigure.facecolor: black\n")
     environment = os.environ | {"MPLCONFIGDIR": str(tmp_path)}
@@ -374,75 +463,45 @@ def test_a_users_matplotlib_style_does_not_change_the_pictures(finished, digits,
     assert (folder / "losses.png").read_bytes() == (finished[0] / "losses.png").read_bytes()
 
 
-def test_a_terminal_that_knows_few_characters_and_a_closed_stderr_are_no_reason_to_stop(digits, tmp_path):
-    odd = tmp_path / "größe-σ"
-    arguments = ["--data-dir", digits, "--epochs", 1, "--hidden", 8, "--out", odd]
-    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
-    shell = f"exec {shlex.join(command(*arguments))} 2>&-"
-    process = subprocess.run(["sh", "-c", shell], stdout=subprocess.PIPE, text=True, timeout=120, env=ascii_only)
-    assert process.returncode == 0
-    assert files(odd) == FILES
-
-
-def test_a_data_folder_without_data_is_one_sentence(tmp_path):
-    process = run("--data-dir", tmp_path, "--out", tmp_path / "run")
-    assert process.returncode == 1
-    assert re.fullmatch(r"mnist\.py: error: .* has no train-images-idx3-ubyte\[\.gz\]; name a folder .*\n", process.stderr)
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_results_folder_that_cannot_be_made_is_one_sentence(digits, tmp_path):
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("file", "file is a file, where a folder is wanted; name another with --out"),
+        ("file/run", r"file/run cannot be made \(Not a directory\); name another folder with --out"),
+        ("sealed/run", r"sealed/run/config.json cannot be written \(.*\); make room or the folder writable, or name another"),
+    ],
+)
+def test_a_results_folder_that_cannot_be_had_is_one_sentence_before_training(digits, tmp_path, out, says):
     (tmp_path / "file").touch()
-    process = run("--data-dir", digits, "--out", tmp_path / "file" / "run")
-    assert process.returncode == 1
-    assert re.fullmatch(r"mnist\.py: error: .*file/run'\n", process.stderr)
-
-
-def test_cupy_where_there_is_none_is_one_sentence_that_says_what_to_install(digits, tmp_path):
-    hidden = (
-        "import sys, runpy; sys.modules['cupy'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], {}, '__main__')"
+    (tmp_path / "sealed" / "run" / ".config.json").mkdir(parents=True)
+    no_new_files = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+    process = run(
+        "--data-dir", digits, "--out", tmp_path / out, preexec_fn=lambda: exec(no_new_files) if "sealed" in out else None
     )
-    arguments = [
-        sys.executable,
-        "-c",
-        hidden,
-        *command("--backend", "cupy", "--data-dir", digits, "--out", tmp_path / "run")[1:],
-    ]
-    process = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
     assert process.returncode == 1
-    assert "pip install" in process.stderr
-    assert len(process.stderr.splitlines()) == 1
+    assert re.fullmatch(rf"mnist\.py: error: {tmp_path}/{says}\n", process.stderr)
 
 
-# The data, when it cannot be had
-
-
-def flags(**values):
-    return SimpleNamespace(**{"sample": False, "data_dir": None} | values)
-
-
-def unavailable(_):
-    raise Unavailable("MNIST cannot be downloaded: tried nothing; name a folder with --data-dir")
-
-
-def test_without_the_full_set_one_line_says_that_the_sample_is_used_why_and_how_to_get_the_rest(monkeypatch, capsys):
-    monkeypatch.setattr(npaae.data, "mnist", unavailable)
-    assert len(experiment.mnist(flags()).train_images) == 10_000
-    assert capsys.readouterr().err == (
-        "Training on the bundled sample of 10,000 digits: MNIST cannot be downloaded: tried nothing; "
-        "name a folder with --data-dir\n"
+def test_a_disk_that_fills_up_is_one_sentence_and_leaves_the_last_whole_epoch_to_go_on_from(digits, tmp_path):
+    folder = tmp_path / "run"
+    arguments = command("--data-dir", digits, "--epochs", 100_000, "--hidden", 32, "--out", folder)
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_for(lambda: (folder / "losses.csv").exists() and len(rows(folder)) >= 3, process)
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (10, 10))  # no file may grow beyond ten bytes
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    assert re.fullmatch(
+        rf"mnist\.py: error: {folder}/\S+ cannot be written \(File too large\); what it held before is whole; make room .*\n",
+        err,
     )
-
-
-def test_the_sample_never_stands_in_for_a_folder_that_was_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(npaae.data, "mnist", unavailable)
-    with pytest.raises(Unavailable):
-        experiment.mnist(flags(data_dir=tmp_path))
-
-
-def test_with_sample_the_full_set_is_not_looked_for(monkeypatch):
-    monkeypatch.setattr(npaae.data, "mnist", unavailable)
-    assert len(experiment.mnist(flags(sample=True)).train_images) == 10_000
+    epoch = npaae.AdversarialAutoencoder.load(folder / "model.npz").epoch
+    assert epoch >= 3
+    assert run("--resume", "--epochs", epoch + 1, "--out", folder).returncode == 0
+    assert npaae.AdversarialAutoencoder.load(folder / "model.npz").epoch == epoch + 1
+    assert not [name for name in files(folder) if name.endswith(".partial")]
 
 
 # When to draw
@@ -459,14 +518,13 @@ class Clock:
 @pytest.mark.parametrize("epoch_seconds", [0.2, 3.0, 40.0])
 def test_at_most_a_tenth_of_the_time_goes_into_figures_however_long_an_epoch(monkeypatch, tmp_path, epoch_seconds):
     clock, drawn = Clock(monkeypatch), []
-    model = npaae.AdversarialAutoencoder(hidden=(4,))
-    run = experiment.Run("mnist", SimpleNamespace(out=tmp_path / "run", epochs=10**9), model, npaae.data.mnist_sample())
+    run = a_run(tmp_path / "run")
     monkeypatch.setattr(run, "_write_figures", lambda: (drawn.append(clock.now), setattr(clock, "now", clock.now + 1.1)))
     monkeypatch.setattr(run, "save", lambda: None)
     monkeypatch.setattr(run, "_write_losses", lambda: None)
     while clock.now < 400:
         clock.now += epoch_seconds
-        run.record(npaae.Record(len(run.history) + 1, 0.2, 1.3, 0.8, 0.2, (0.0, 0.0), (5.0, 5.0), epoch_seconds))
+        run.record(a_record(len(run.history) + 1))
     run.draw()
     assert 1.1 * len(drawn) <= 0.1 * clock.now
     assert len(drawn) > 0.4 * min(0.1 * clock.now / 1.1, clock.now / epoch_seconds)
@@ -474,30 +532,20 @@ def test_at_most_a_tenth_of_the_time_goes_into_figures_however_long_an_epoch(mon
 
 def test_the_last_epoch_is_drawn_once(monkeypatch, tmp_path):
     clock, drawn = Clock(monkeypatch), []
-    flags = SimpleNamespace(out=tmp_path / "run", epochs=2)
-    run = experiment.Run("mnist", flags, npaae.AdversarialAutoencoder(hidden=(4,)), npaae.data.mnist_sample())
+    run = a_run(tmp_path / "run", epochs=2)
     monkeypatch.setattr(run, "_write_figures", lambda: drawn.append(len(run.history)))
     for epoch in (1, 2):
         clock.now += 1000
-        run.record(npaae.Record(epoch, 0.2, 1.3, 0.8, 0.2, (0.0, 0.0), (5.0, 5.0), 1000))
+        run.record(a_record(epoch))
     run.draw()
     assert drawn == [1, 2]
 
 
-def test_a_run_may_be_kept_by_another_thread_than_the_first():
-    done = []
-
-    def work():
-        with experiment._uninterrupted():
-            done.append("kept")
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert done == ["kept"]
-
-
-def test_a_folder_with_a_run_is_refused_before_anything_is_written(finished):
-    folder, _ = finished
-    with pytest.raises(InvalidInput, match="holds a run already"):
-        experiment.Run("mnist", SimpleNamespace(out=folder), npaae.AdversarialAutoencoder(), None)
+def test_the_summary_tells_the_time_and_how_much_of_it_went_into_drawing(monkeypatch, tmp_path, capsys):
+    clock = Clock(monkeypatch)
+    with a_run(tmp_path / "run", epochs=1) as run:
+        monkeypatch.setattr(run, "_write_figures", lambda: setattr(clock, "now", clock.now + 2.5))
+        clock.now += 60
+        run.record(a_record(1))
+        run.draw()
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 epoch in 62 s, 2.5 s of it drawing. ")

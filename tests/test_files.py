@@ -1,6 +1,10 @@
+import errno
+import os
+
 import pytest
 
-from npaae.files import replacing
+from npaae.errors import CannotWrite
+from npaae.files import remove_partial, replacing
 
 
 def test_the_file_is_replaced_when_the_block_ends_well(tmp_path):
@@ -29,6 +33,35 @@ def test_an_error_in_the_block_leaves_the_old_file_and_nothing_else(tmp_path, er
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_is_not_there_is_an_os_error(tmp_path):
-    with pytest.raises(FileNotFoundError), replacing(tmp_path / "nowhere" / "file"):
+def test_a_file_that_cannot_be_written_is_named_with_the_reason(tmp_path):
+    path = tmp_path / "nowhere" / "file"
+    says = rf"^{path} cannot be written \(No such file or directory\); make room or the folder writable, or name another$"
+    with pytest.raises(CannotWrite, match=says), replacing(path):
         pass
+    assert issubclass(CannotWrite, OSError)
+
+
+def test_a_disk_that_is_full_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    says = r"cannot be written \(No space left on device\); what it held before is whole; make room"
+    with pytest.raises(CannotWrite, match=says), replacing(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_folder_is_no_file_to_write(path):
+    with pytest.raises(CannotWrite, match="is a folder, where a file is wanted"), replacing(path):
+        pass
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    (tmp_path / "kept").touch()
+    with replacing(tmp_path / "file"):
+        (abandoned,) = tmp_path.glob(".file*")
+        abandoned.rename(tmp_path / abandoned.name.replace(str(os.getpid()), "1"))
+        (tmp_path / abandoned.name).touch()
+    remove_partial(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", "file"}

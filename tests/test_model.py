@@ -1,4 +1,5 @@
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -368,9 +369,13 @@ def test_a_step_leaves_its_batch_alone_and_keeps_the_models_type(small_model, dt
     [
         ("gaussian", "'str' object is not callable"),
         (npaae.priors.gaussian, "takes from 1 to 2 positional arguments"),
-        (lambda rng, n, dim: rng.standard_normal((n, dim + 1)), r"shape \(2, 3\); it must return \(2, 2\)"),
+        (
+            lambda rng, n, dim: rng.standard_normal((n, dim + 1)),
+            r"shape \(2, 3\) and type float64; it must return real numbers of shape \(2, 2\)",
+        ),
+        (lambda rng, n, dim: np.full((n, dim), 1j), "type complex128; it must return real numbers"),
         (lambda rng, n, dim: [[1.0], [2.0, 3.0]], "inhomogeneous shape"),
-        (lambda rng, n, dim: [["a", "b"]] * n, "could not convert string to float"),
+        (lambda rng, n, dim: [["a", "b"]] * n, "type <U1; it must return real numbers"),
         (lambda rng, n, dim: np.full((n, dim), np.nan), "it returned NaN, infinity or numbers too large for float32"),
         (npaae.priors.gaussian(std=1e300), "it returned NaN, infinity or numbers too large for float32"),
     ],
@@ -392,9 +397,15 @@ def test_a_prior_is_tried_on_the_same_draws_every_time():
     assert drawn[0] == drawn[1]
 
 
+def test_samples_that_are_not_finite_are_refused():
+    model = AdversarialAutoencoder(hidden=1, prior=lambda rng, n, dim: np.full((n, dim), np.nan if n > 2 else 0.0))
+    with pytest.raises(InvalidInput, match="returned NaN or infinity; it must return finite numbers"):
+        model.sample(3)
+
+
 def test_a_prior_whose_shape_is_wrong_for_some_n_only_is_refused_in_the_step(small_model, rng):
     model = small_model(prior=lambda rng, n, dim: rng.standard_normal((min(n, 5), dim)))
-    with pytest.raises(InvalidInput, match=r"shape \(5, 2\); it must return \(6, 2\)"):
+    with pytest.raises(InvalidInput, match=r"shape \(5, 2\) and type float64; it must return real numbers of shape \(6, 2\)"):
         model.step(np.full((6, 9), 0.5), rng)
 
 
@@ -467,6 +478,13 @@ def test_what_comes_out_is_numpy_of_the_models_type(small_model, pixels, dtype):
         assert result.dtype == dtype
 
 
+class Unconvertible:
+    """As an array of another library is, that lies on a GPU or carries a gradient."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("call detach first")
+
+
 @pytest.mark.parametrize(
     ("images", "says"),
     [
@@ -481,6 +499,10 @@ def test_what_comes_out_is_numpy_of_the_models_type(small_model, pixels, dtype):
         (np.full((2, 9), np.inf), "to inf came"),
         ([["a"] * 9], "type <U1 came"),
         ([[0.5, 0.5], [0.5]], "rows of unequal lengths came; pass images"),
+        (Unconvertible(), r"images of type Unconvertible came \(call detach first\); pass a NumPy array"),
+        (np.full((2, 9), -1e-3), "pixels from -0.001 to"),
+        (np.full((2, 9), 1.001), "to 1.001 came"),
+        (np.full((2, 9), 1j), "type complex128"),
     ],
 )
 @pytest.mark.parametrize("method", ["encode", "reconstruct"])
@@ -514,6 +536,9 @@ def test_what_are_no_codes_is_refused_in_one_sentence(small_model, codes, says):
         ({"hidden": (2.5,)}, "hidden=2.5 came"),
         ({"hidden": (True,)}, "hidden=True came"),
         ({"hidden": "256"}, "hidden='256' came"),
+        ({"hidden": np.array([[8]])}, r"hidden=array\(\[8\]\) came"),
+        ({"dtype": np.zeros(2)}, r"dtype=array\(\[0., 0.\]\) came"),
+        ({"backend": np.zeros(2)}, r"backend=array\(\[0., 0.\]\) came"),
         ({"hidden": 10**9}, r"hidden=\(1000000000,\), .* make 1,578,000,000,787 parameters; that is more than memory"),
         ({"hidden": 10**20}, "more than memory can hold"),
         ({"latent": 10**11}, "more than memory can hold"),
@@ -690,6 +715,7 @@ def test_pickled_members_are_refused(saved):
         ({"without": ["theta"]}, "it has no 'theta'"),
         ({"without": ["generator_adam.t"]}, "it has no 'generator_adam.t'"),
         ({"without": ["config"]}, "it has no 'config'"),
+        ({"format": 0}, "has format 0"),
         ({"theta": np.zeros(317)}, "its 317 parameters do not fit its own layer sizes"),
         ({"theta": np.zeros(318, np.float32)}, "its theta does not fit its own configuration"),
         ({"generator_adam.M": np.zeros(7)}, "its generator_adam.M does not fit"),
@@ -713,6 +739,28 @@ def test_a_file_with_other_content_than_a_models_is_refused_saying_what_is_wrong
     path, rewrite = saved
     rewrite(**changes)
     assert says in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["seed", "dropout", "hidden"])
+def test_a_configuration_that_lacks_something_is_not_filled_up_with_defaults(saved, name):
+    path, _ = saved
+    config = json.loads(str(np.load(path)["config"]))
+    del config[name]
+    members = dict(np.load(path)) | {"config": json.dumps(config)}
+    np.savez(path, **members)
+    assert f"it has no '{name}'" in refusal(path)
+
+
+def test_an_archive_with_more_than_arrays_is_refused(saved):
+    path, _ = saved
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("notes.txt", "not an array")
+    assert "its notes.txt is no array" in refusal(path)
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
+def test_what_is_no_regular_file_is_refused_unread(path):
+    assert "is no regular file" in refusal(path)
 
 
 def test_a_configuration_without_a_prior_wants_one(saved):

@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 
 import npaae
@@ -70,13 +71,69 @@ def test_the_latent_plane_shows_every_code_and_the_priors_circles(small_model, i
     np.testing.assert_allclose(axes.collections[0].get_offsets(), model.encode(images))
     radii = [circle.width / 2 for circle in axes.patches]
     np.testing.assert_allclose(radii, [5, 10], rtol=0.02)
+    assert axes.collections[0].get_alpha() > 0.3
+
+
+def test_the_priors_circles_stand_where_the_prior_is(small_model, images):
+    def elsewhere(rng, n, dim):
+        return rng.standard_normal((n, dim)) + np.array([3.0, -4.0])
+
+    axes = plots.latent(small_model(prior=elsewhere), images, np.arange(25) % 10, NAMES).axes[0]
+    for circle in axes.patches:
+        np.testing.assert_allclose(circle.center, [3, -4], atol=0.05)
+
+
+def test_each_code_has_the_colour_of_its_label_and_is_where_it_belongs(small_model, images):
+    labels = np.arange(25) % 10
+    points = plots.latent(small_model(), images, labels, NAMES).axes[0].collections[0]
+    points.update_scalarmappable()
+    for label, colour in zip(labels, points.get_facecolor(), strict=True):
+        assert to_rgb(colour) == to_rgb(colormaps["tab10"](int(label)))
+
+
+def test_a_code_of_one_dimension_stands_between_the_priors_lines(small_model, images):
+    axes = plots.latent(small_model(latent=1), images, np.arange(25) % 10, NAMES).axes[0]
+    np.testing.assert_allclose([line.get_xdata()[0] for line in axes.lines], [-10, -5, 5, 10], atol=0.1)
+
+
+def test_a_single_epoch_is_a_point_that_can_be_seen(small_model, images):
+    history = list(npaae.train(small_model(), images, test_images=images, epochs=2))
+    assert plots.losses(history[:1]).axes[0].lines[0].get_marker() == "."
+    assert plots.losses(history).axes[0].lines[0].get_marker() == ""
+
+
+def test_the_lines_of_balance_are_named(small_model, images):
+    _, middle, right = plots.losses(list(npaae.train(small_model(), images, epochs=2))).axes
+    names = [[text.get_text() for text in axes.get_legend().get_texts()][1] for axes in (middle, right)]
+    assert names == ["2 ln 2: codes and prior look alike", "ln 2: codes and prior look alike"]
+
+
+def test_the_samples_are_a_hundred_in_ten_rows_always_the_same(small_model):
+    model = small_model()
+    canvas, again = (plots.samples(model).axes[0].images[0].get_array() for _ in range(2))
+    assert canvas.shape == (10 * 3 + 9 * 2, 10 * 3 + 9 * 2)
+    np.testing.assert_array_equal(canvas, again)
+    np.testing.assert_array_equal(canvas[:3, :3].ravel(), model.sample(100, seed=0)[0])
+
+
+def test_the_manifold_has_twenty_rows_of_twenty(small_model):
+    assert plots.manifold(small_model()).axes[0].images[0].get_array().shape == (20 * 3 + 19 * 2, 20 * 3 + 19 * 2)
+
+
+def test_ink_is_dark_on_white_and_its_scale_the_same_in_every_picture():
+    (picture,) = plots.image_grid(np.full((1, 4), 0.25), columns=1).axes[0].images
+    assert picture.get_cmap()(0.0)[:3] == (1, 1, 1)
+    assert picture.get_cmap()(1.0)[:3] == (0, 0, 0)
+    assert picture.get_clim() == (0, 1)
 
 
 def test_the_legend_names_each_colour_rightly_when_the_test_set_lacks_some_labels(small_model, images):
     axes = plots.latent(small_model(), images, np.full(25, 7), NAMES).axes[0]
     points = axes.collections[0]
     points.update_scalarmappable()
-    handles = dict(zip(NAMES, axes.get_legend().legend_handles, strict=True))
+    legend = axes.get_legend()
+    handles = dict(zip([text.get_text() for text in legend.get_texts()], legend.legend_handles, strict=True))
+    assert tuple(handles) == NAMES
     assert to_rgb(handles["7"].get_color()) == to_rgb(points.get_facecolor()[0])
 
 
@@ -86,6 +143,17 @@ def test_reconstructions_stand_below_their_images(small_model, images):
     np.testing.assert_array_equal(canvas[:3, :3], images[0] / 255)
     np.testing.assert_array_equal(canvas[5:8, :3], model.reconstruct(images[:1]).reshape(3, 3))
     np.testing.assert_array_equal(canvas[10:13, :3], images[10] / 255)
+    assert canvas.shape == (4 * 3 + 3 * 2, 10 * 3 + 9 * 2)
+
+
+@pytest.mark.parametrize(("n", "strips", "columns"), [(1, 1, 1), (9, 1, 9), (13, 1, 10), (20, 2, 10), (25, 2, 10)])
+def test_of_fewer_than_twenty_images_one_strip_is_shown(small_model, images, n, strips, columns):
+    model = small_model()
+    canvas = np.asarray(plots.reconstructions(model, images[:n]).axes[0].images[0].get_array())
+    assert canvas.shape == (2 * strips * 5 - 2, columns * 5 - 2)
+    last = columns * strips - 1
+    corner = canvas[-3:, -3:]
+    np.testing.assert_allclose(corner, model.reconstruct(images[last : last + 1]).reshape(3, 3))
 
 
 def test_reconstructions_of_floats_equal_those_of_the_bytes(small_model, images):

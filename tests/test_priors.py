@@ -11,6 +11,10 @@ def test_the_gaussian_has_its_mean_its_spread_and_no_correlation():
     np.testing.assert_allclose(np.cov(samples.T), 9 * np.eye(2), atol=5 * 9 * np.sqrt(2) / 200)
 
 
+def test_the_gaussian_draws_in_float64_for_models_of_either_type():
+    assert gaussian()(np.random.default_rng(0), 2, 3).dtype == np.float64
+
+
 def test_the_default_is_the_reports():
     assert gaussian() == gaussian(std=5.0)
 

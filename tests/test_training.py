@@ -18,6 +18,13 @@ def test_there_is_one_record_an_epoch_numbered_from_one(small_model, images):
     assert [record.epoch for record in records] == [1, 2, 3]
 
 
+def test_no_epochs_are_no_records_and_move_nothing(small_model, images):
+    model = small_model()
+    before = model.theta.copy()
+    assert list(npaae.train(model, images, epochs=0)) == []
+    np.testing.assert_array_equal(model.theta, before)
+
+
 def test_the_losses_are_means_over_images_the_short_last_batch_included(small_model, images):
     model, by_hand = small_model(), small_model()
     (record,) = npaae.train(model, images, epochs=1, batch_size=10)
@@ -91,6 +98,12 @@ def test_the_same_seed_trains_the_same_and_another_does_not(small_model, images)
     assert not np.any(final(0) == final(1))
 
 
+def test_two_generators_over_one_model_count_on_from_each_other(small_model, images):
+    model = small_model()
+    first, second = npaae.train(model, images, epochs=2), npaae.train(model, images, epochs=2)
+    assert [next(generator).epoch for generator in (first, second, first, second)] == [1, 2, 3, 4]
+
+
 def test_training_on_in_two_calls_equals_training_in_one(small_model, images, tmp_path):
     whole, halves = small_model(), small_model()
     list(npaae.train(whole, images, epochs=4, batch_size=10))
@@ -118,7 +131,7 @@ def test_float_images_train_as_the_bytes_they_came_from(small_model, images):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"epochs": 0}, "epochs=0 came"),
+        ({"epochs": -1}, "epochs=-1 came"),
         ({"batch_size": 0}, "batch_size=0 came"),
         ({"test_images": np.zeros((0, 9))}, "empty batch"),
         ({"test_images": np.full((1, 9), 2.0)}, "pixels from 2"),
