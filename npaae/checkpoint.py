@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .backend import HostArray
-from .errors import BadFile
+from .errors import BadFile, one_line
 from .files import replacing
 
 FORMAT = 1
@@ -43,8 +43,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, HostAr
             arrays = _members(file)
             version, config = int(arrays.pop("format")), json.loads(str(arrays.pop("config")))
         except Exception as error:  # zipfile and numpy raise a dozen kinds over damaged files
-            fault = f"it has no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
-            raise BadFile(f"{name} is not a whole model saved by npaae: {fault}; use another copy") from error
+            raise BadFile(f"{name} is not a whole model saved by npaae: {one_line(error)}; use another copy") from error
     if version != FORMAT:
         raise BadFile(f"{name} has format {version}, this npaae reads format {FORMAT}; use the npaae that wrote it")
     if not isinstance(config, dict):

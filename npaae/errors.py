@@ -34,6 +34,11 @@ class Diverged(UserError, ArithmeticError):
     """Training has left the finite numbers: a loss or a parameter is NaN or infinite."""
 
 
+def one_line(error: Exception) -> str:
+    """What an exception says, on one line; a missing key in words."""
+    return f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+
+
 def whole_number(name: str, value: Any, least: int) -> int:
     """`value` as an int; raises InvalidInput, naming it, unless it is a whole number of at least `least`."""
     try:

@@ -28,6 +28,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # the renaming itself must reach the disk too
+            finally:
+                os.close(folder)
     except BaseException as error:  # KeyboardInterrupt too: nothing half-written may stay
         with suppress(OSError):
             temporary.unlink()

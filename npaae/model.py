@@ -19,7 +19,7 @@ import numpy as np
 
 from . import checkpoint
 from .backend import SAMPLE, WEIGHTS, Array, Generator, HostArray, array_module, generator, to_host
-from .errors import BadFile, InvalidInput, dropout_rate, learning_rate, whole_number
+from .errors import BadFile, InvalidInput, dropout_rate, learning_rate, one_line, whole_number
 from .images import as_rows, checked_rows, host_array, unit_interval
 from .layers import sigmoid
 from .losses import bce_with_logits
@@ -305,10 +305,8 @@ class AdversarialAutoencoder:
             if missing := model.config.keys() - config.keys() - {"prior"}:
                 raise KeyError(min(missing))
             model._restore(saved)
-        except KeyError as error:
-            raise BadFile(f"{os.fspath(path)} is damaged: it has no {error}; use another copy") from error
-        except (TypeError, InvalidInput) as error:
-            raise BadFile(f"{os.fspath(path)} is damaged: {error}; use another copy") from error
+        except (KeyError, TypeError, InvalidInput) as error:
+            raise BadFile(f"{os.fspath(path)} is damaged: {one_line(error)}; use another copy") from error
         if prior is not None:
             model._impose(prior)
         return model

@@ -1,3 +1,4 @@
+import errno
 import gzip
 import os
 import socket
@@ -5,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -54,6 +56,8 @@ GOOD = idx(np.arange(6, dtype=np.uint8).reshape(2, 3))
         (b"\0\0\x08\x41" + b"\0\0\0\x01" * 65 + b"\7", "no array has shape"),
         (b"\0\0\x08\x04" + b"\0" * 4 + b"\xff" * 12, "no array has shape"),
         (gzip.compress(GOOD)[:-9], "is damaged"),
+        (gzip.compress(GOOD) + b"trailing", "is damaged: Not a gzipped file"),
+        (gzip.compress(GOOD[:8] + bytes(10**7)), "promises .* bytes and more follow"),
         (gzip.compress(GOOD)[:-8] + b"\0" * 4 + gzip.compress(GOOD)[-4:], "is damaged: CRC check failed"),
     ],
 )
@@ -61,6 +65,38 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, content, says):
     (tmp_path / "images").write_bytes(content)
     with pytest.raises(BadFile, match=f"images .*{says}"):
         data.read_idx(tmp_path / "images")
+
+
+def test_a_gzip_bomb_is_not_unpacked(tmp_path):
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(GOOD[:4] + b"\0\0\0\1\0\0\0\1" + bytes(2**27)))  # 128 MiB in 130 KiB
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadFile, match="promises 1 bytes and more follow"):
+            data.read_idx(tmp_path / "bomb.gz")
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_folder_in_a_files_place_is_not_taken_for_it(tmp_path):
+    write_set(tmp_path / "mine")
+    (tmp_path / "mine" / f"{STEMS[1]}.gz").unlink()
+    (tmp_path / "mine" / f"{STEMS[1]}.gz").mkdir()
+    with pytest.raises(Unavailable, match=rf"mine has no {STEMS[1]}\[\.gz\]"):
+        data.mnist(tmp_path / "mine")
+    with pytest.raises(IsADirectoryError):
+        data.read_idx(tmp_path / "mine")
+
+
+def test_a_file_that_may_not_be_read_is_an_os_error(tmp_path, monkeypatch):
+    write_set(tmp_path / "mine")
+
+    def forbidden(path, *_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("builtins.open", forbidden)  # root, as whom tests may run, is denied nothing
+    with pytest.raises(PermissionError, match="mine"):
+        data.mnist(tmp_path / "mine")
 
 
 def test_a_missing_file_is_an_os_error(tmp_path):

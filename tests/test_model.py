@@ -596,6 +596,12 @@ def test_a_loaded_model_is_equal_in_every_array_and_number(small_model, tmp_path
         assert getattr(loaded, name).learning_rate == getattr(model, name).learning_rate
 
 
+def test_a_saved_model_says_nothing_of_its_backend(small_model, tmp_path):
+    small_model().save(tmp_path / "model.npz")
+    with np.load(tmp_path / "model.npz") as archive:
+        assert "backend" not in json.loads(str(archive["config"]))
+
+
 def test_a_model_is_loaded_to_the_backend_asked_for(small_model, tmp_path, monkeypatch):
     asked = []
     small_model().save(tmp_path / "model.npz")
