@@ -3,6 +3,9 @@
 Plotting (`npaae.plots`) and runs in a folder (`npaae.experiment`) are imported by name, for they need more than NumPy.
 """
 
+from . import openblas as openblas  # first, for it must come before NumPy's import
+
+# isort: split
 from . import data, gradcheck, layers, losses, network, optim, priors
 from .errors import BadFile, CannotWrite, Diverged, InvalidInput, Unavailable, UserError
 from .model import AdversarialAutoencoder

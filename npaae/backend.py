@@ -4,6 +4,10 @@ Everything else is handed an array module `xp` and uses it by name, so that one 
 There is no global switch: two models may compute on two backends in one program.
 """
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -71,10 +75,28 @@ def to_host(array: Array) -> HostArray:
     return np.asarray(array.get() if hasattr(array, "get") else array)
 
 
-def sweep(xp: ModuleType, size: int) -> list[slice]:
-    """The slices in which to sweep over flat vectors of `size` elements, several passes each.
+def sweep(xp: ModuleType, size: int, function: Callable[[slice], None]) -> None:
+    """Call `function` once for each of the slices that flat vectors of `size` elements are cut into.
 
-    On a CPU they are small enough for its cache to hold between the passes; on a GPU one launch over everything is best.
+    On a CPU they are small enough for its cache to hold between several passes, and two threads share them, for NumPy
+    computes without Python's lock; on a GPU one launch over everything is best.
     """
-    step = CHUNK if xp is np else max(size, 1)
-    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
+    if xp is not np:
+        function(slice(0, size))
+        return
+    parts = [slice(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
+
+    def half(first: int) -> None:
+        for part in parts[first::2]:
+            function(part)
+
+    other = _helper(os.getpid()).submit(half, 1) if len(parts) > 1 else None
+    half(0)
+    if other is not None:
+        other.result()
+
+
+@cache
+def _helper(process: int) -> ThreadPoolExecutor:
+    """One thread beside the main one; of each process its own, for a forked one inherits no threads."""
+    return ThreadPoolExecutor(1)

@@ -121,5 +121,6 @@ class Dropout:
 
 
 def sigmoid(xp: ModuleType, x: Array) -> Array:
-    """σ(x) = e^min(x, 0) / (1 + e^−|x|), elementwise: 1 / (1 + e⁻ˣ) with no exponent above 0, so nothing overflows."""
-    return xp.exp(xp.minimum(x, 0)) / (1 + xp.exp(-xp.abs(x)))
+    """σ(x) = 1 / (1 + e⁻ˣ), elementwise, as max(e, [x ≥ 0]) / (1 + e) with e = e^−|x|: nothing overflows."""
+    e = xp.exp(-xp.abs(x))
+    return xp.maximum(e, x >= 0) / (1 + e)

@@ -37,8 +37,6 @@ class Adam:
         self.learning_rate, self.beta1, self.beta2, self.epsilon = learning_rate, beta1, beta2, epsilon
         self.M, self.V = xp.zeros_like(parameters), xp.zeros_like(parameters)
         self.t = 0
-        self._slices = sweep(xp, parameters.size)
-        self._scratch = xp.empty_like(parameters[self._slices[0]])
 
     def step(self) -> None:
         """Move the parameters once, by the gradient as it stands."""
@@ -47,16 +45,17 @@ class Adam:
         c = sqrt((1 - self.beta2) / (1 - self.beta2**self.t))
         rate = self.learning_rate * (1 - self.beta1) / ((1 - self.beta1**self.t) * c)
         epsilon = self.epsilon / c
-        for part in self._slices:
+
+        def move(part: slice) -> None:
             theta, g, M, V = self.parameters[part], self.gradient[part], self.M[part], self.V[part]
-            update = self._scratch[: theta.size]
             M *= self.beta1
             M += g
             V *= self.beta2
-            xp.multiply(g, g, out=update)
-            V += update
-            xp.sqrt(V, out=update)
+            V += g * g
+            update = xp.sqrt(V)
             update += epsilon
             xp.divide(M, update, out=update)
             update *= rate
             theta -= update
+
+        sweep(xp, self.parameters.size, move)

@@ -1,4 +1,7 @@
+import os
+import signal
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -53,39 +56,48 @@ def test_a_generator_is_determined_by_its_key():
     assert len({tuple(draw(*key)) for key in ((1, 2, 3), (3, 2, 1), (1, 2, 4), (2, 2, 3))}) == 4
 
 
-def test_the_slices_of_a_sweep_cover_everything_once():
-    size = 2 * backend.CHUNK + 5
-    covered = np.zeros(size, int)
-    for part in backend.sweep(np, size):
+@pytest.mark.parametrize("size", [0, 1, backend.CHUNK, 2 * backend.CHUNK + 5, 7 * backend.CHUNK])
+def test_a_sweep_goes_over_everything_once_in_pieces_that_fit_a_cache(size):
+    covered, longest = np.zeros(size, int), []
+
+    def count(part):
         covered[part] += 1
+        longest.append(part.stop - part.start)
+
+    backend.sweep(np, size, count)
     np.testing.assert_array_equal(covered, 1)
+    assert max(longest, default=0) <= backend.CHUNK
 
 
-@pytest.mark.gpu
-def test_a_step_on_cupy_equals_numpys_given_the_same_draws():
-    """One step on both backends with the same weights, masks and prior draws, fed from the host."""
-    import npaae
+def test_an_error_in_either_thread_of_a_sweep_is_the_callers():
+    for bad in (0, backend.CHUNK):
 
-    cupy = pytest.importorskip("cupy")
-    if not cupy.cuda.is_available():
-        pytest.skip("CuPy finds no GPU here")
+        def fail(part, bad=bad):
+            if part.start == bad:
+                raise ZeroDivisionError
 
-    class HostDraws:
-        """NumPy's draws, handed to either backend."""
+        with pytest.raises(ZeroDivisionError):
+            backend.sweep(np, 2 * backend.CHUNK, fail)
 
-        def __init__(self, xp):
-            self.xp, self.rng = xp, np.random.default_rng(0)
 
-        def random(self, shape, dtype):
-            return self.xp.asarray(self.rng.random(shape, dtype=np.float32))
+def test_a_sweep_on_a_device_is_one_piece():
+    parts = []
+    backend.sweep(SimpleNamespace(), 10**6, parts.append)
+    assert parts == [slice(0, 10**6)]
 
-        def standard_normal(self, shape):
-            return self.xp.asarray(self.rng.standard_normal(shape))
 
-    x = np.random.default_rng(1).random((100, 784))
-    models = [npaae.AdversarialAutoencoder(backend=name, dtype="float64") for name in ("numpy", "cupy")]
-    for _ in range(3):
-        for model in models:
-            model.step(model.xp.asarray(x), HostDraws(model.xp))
-    on_numpy, on_cupy = (backend.to_host(model.theta) for model in models)
-    np.testing.assert_allclose(on_cupy, on_numpy, rtol=1e-9, atol=1e-12)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_sweeps_with_a_thread_of_its_own():
+    backend.sweep(np, 2 * backend.CHUNK, lambda part: None)
+    child = os.fork()
+    if child == 0:
+        backend.sweep(np, 2 * backend.CHUNK, lambda part: None)
+        os._exit(0)
+    deadline = time.monotonic() + 30
+    while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if done == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert done == (child, 0)

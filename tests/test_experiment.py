@@ -498,7 +498,7 @@ def test_a_disk_that_fills_up_is_one_sentence_and_leaves_the_last_whole_epoch_to
         err,
     )
     epoch = npaae.AdversarialAutoencoder.load(folder / "model.npz").epoch
-    assert epoch >= 3
+    assert epoch >= 2  # the third row's model may have been the first not to fit
     assert run("--resume", "--epochs", epoch + 1, "--out", folder).returncode == 0
     assert npaae.AdversarialAutoencoder.load(folder / "model.npz").epoch == epoch + 1
     assert not [name for name in files(folder) if name.endswith(".partial")]

@@ -1,0 +1,282 @@
+"""The same code on a GPU: proven without one on a strict stand-in, against CuPy's names, and with one by parity."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import npaae
+from npaae import backend, layers, losses
+from npaae.network import parameter_count, perceptron
+from npaae.optim import Adam
+
+from . import strict_device
+from .strict_device import DeviceArray, device
+
+
+@pytest.fixture
+def strict(monkeypatch):
+    """backend="cupy" computes on the stand-in."""
+    monkeypatch.setattr(backend, "_cupy_on_a_gpu", lambda: device)
+    strict_device.FETCHES.clear()
+
+
+def host(value):
+    return value._array if isinstance(value, DeviceArray) else np.asarray(value)
+
+
+# The stand-in is strict
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda d, n: d + n,
+        lambda d, n: n + d,
+        lambda d, n: np.exp(d),
+        lambda d, n: np.concatenate((d, d)),
+        lambda d, n: np.asarray(d),
+        lambda d, n: device.maximum(d, n),
+        lambda d, n: n.__setitem__(slice(None), d),
+        lambda d, n: d.__setitem__(slice(None), n),
+        lambda d, n: d[n.astype(int)],
+    ],
+)
+def test_the_stand_in_refuses_to_meet_numpy(mix):
+    with pytest.raises(TypeError):
+        mix(device.asarray([1.0, 2.0]), np.array([1.0, 2.0]))
+
+
+def test_the_stand_in_counts_what_the_host_asks_for():
+    strict_device.FETCHES.clear()
+    array = device.asarray([1.0, 2.0])
+    float(array[0])
+    bool((array > 0).all())
+    array.get()
+    assert strict_device.FETCHES == [(), (), (2,)]
+
+
+# The mathematics on it, to the last bit
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda xp, W, b: layers.Dense(xp, W, b),
+        lambda xp, W, b: layers.ReLU(xp),
+        lambda xp, W, b: layers.Sigmoid(xp),
+        lambda xp, W, b: layers.Dropout(xp, 0.4),
+    ],
+    ids=["dense", "relu", "sigmoid", "dropout"],
+)
+def test_every_layer_computes_the_same_on_the_device(make, rng):
+    x, W, dy = rng.standard_normal((3, 4, 4))
+    results = []
+    for xp in (np, device):
+        layer = make(xp, xp.asarray(W), xp.asarray(W[0]))
+        y, cache = layer.forward(xp.asarray(x), backend.generator(xp, 0, 1))
+        results.append([host(y), host(layer.backward(xp.asarray(dy), cache))])
+        if isinstance(layer, layers.Dense):
+            layer.parameter_gradients(xp.asarray(dy), cache)
+            results[-1] += [host(layer.dW), host(layer.db)]
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("function", [losses.bce, losses.bce_with_logits])
+def test_both_losses_compute_the_same_on_the_device(function, rng):
+    p, t = rng.uniform(0.1, 0.9, (2, 3, 4))
+    on_numpy, on_device = (function(xp, xp.asarray(p), xp.asarray(t)) for xp in (np, device))
+    for ours, theirs in zip(on_numpy, on_device, strict=True):
+        np.testing.assert_array_equal(ours, host(theirs))
+
+
+def test_a_network_and_its_optimiser_compute_the_same_on_the_device(rng):
+    theta, x, dy = rng.standard_normal(parameter_count((4, 3, 2))), rng.standard_normal((5, 4)), rng.standard_normal((5, 2))
+    results = []
+    for xp in (np, device):
+        parameters, gradient = xp.asarray(theta.copy()), xp.asarray(np.zeros_like(theta))
+        network, adam = perceptron(xp, (4, 3, 2), 0.3, parameters, gradient), Adam(xp, parameters, gradient, 0.1)
+        for _ in range(3):
+            _, caches = network.forward(xp.asarray(x), backend.generator(xp, 0, 1))
+            network.backward(xp.asarray(dy), caches)
+            adam.step()
+        results.append(host(parameters))
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.usefixtures("strict")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_training_and_everything_after_it_are_the_same_on_the_device(small_model, dtype, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (25, 3, 3), dtype=np.uint8)
+    models = [small_model(backend=name, dtype=dtype) for name in ("numpy", "cupy")]
+    assert isinstance(models[1].theta, DeviceArray)
+    histories = [list(npaae.train(model, images, test_images=images, epochs=2, batch_size=10)) for model in models]
+    for ours, theirs in zip(*histories, strict=True):
+        assert ours[:-1] == theirs[:-1]
+    on_numpy, on_device = models
+    for name, array in on_numpy.arrays().items():
+        np.testing.assert_array_equal(host(on_device.arrays()[name]), array)
+    for use in (
+        lambda model: model.encode(images),
+        lambda model: model.reconstruct(images),
+        lambda model: model.decode([[0.5, -0.5]]),
+        lambda model: model.sample(3, seed=1),
+    ):
+        np.testing.assert_array_equal(use(on_device), use(on_numpy))
+        assert type(use(on_device)) is np.ndarray
+
+
+@pytest.mark.usefixtures("strict")
+@pytest.mark.parametrize("there_and_back", [("cupy", "numpy"), ("numpy", "cupy"), ("cupy", "cupy")])
+def test_a_model_saved_on_one_backend_goes_on_on_another(small_model, tmp_path, there_and_back):
+    images = np.random.default_rng(0).random((20, 9))
+    first, second = there_and_back
+    model = small_model(backend=first)
+    list(npaae.train(model, images, epochs=1))
+    model.save(tmp_path / "model.npz")
+    loaded = npaae.AdversarialAutoencoder.load(tmp_path / "model.npz", backend=second)
+    assert isinstance(loaded.theta, DeviceArray) == (second == "cupy")
+    for both in (model, loaded):
+        list(npaae.train(both, images, epochs=1))
+    np.testing.assert_array_equal(host(loaded.theta), host(model.theta))
+
+
+@pytest.mark.usefixtures("strict")
+def test_the_host_asks_for_numbers_once_an_epoch_not_once_a_step(small_model):
+    def fetches(batch_size):
+        model = small_model(backend="cupy")
+        strict_device.FETCHES.clear()
+        images = np.random.default_rng(0).random((60, 9))
+        list(npaae.train(model, images, test_images=images, epochs=1, batch_size=batch_size))
+        return len(strict_device.FETCHES)
+
+    assert fetches(60) == fetches(2) < 15
+
+
+@pytest.mark.usefixtures("strict")
+def test_a_step_asks_for_nothing(small_model):
+    model = small_model(backend="cupy")
+    x, rng = device.asarray(np.full((6, 9), 0.5)), backend.generator(device, 0, 3)
+    strict_device.FETCHES.clear()
+    model.step(x, rng)
+    assert strict_device.FETCHES == []
+
+
+# What the package uses of CuPy exists in CuPy
+
+
+def uses_of_xp():
+    """(dotted name after xp, keywords) of every use of the array module in the package, but for the file that knows it."""
+    found = []
+    for path in sorted(Path(npaae.__file__).parent.glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        calls = {
+            id(node.func): [keyword.arg for keyword in node.keywords] for node in ast.walk(tree) if isinstance(node, ast.Call)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                names, inner = [], node
+                while isinstance(inner, ast.Attribute):
+                    names.insert(0, inner.attr)
+                    inner = inner.value
+                names = [inner.id, *names] if isinstance(inner, ast.Name) else names
+                if "xp" in names and names[-1] != "xp":
+                    found.append((".".join(names[names.index("xp") + 1 :]), tuple(calls.get(id(node), ()))))
+    return sorted({use for use in found if not use[0].startswith("__")})
+
+
+def test_the_walk_finds_the_uses():
+    names = {name for name, _ in uses_of_xp()}
+    assert {"matmul", "random.default_rng", "zeros", "asarray", "log1p"} <= names
+    assert ("matmul", ("out",)) in uses_of_xp()
+
+
+@pytest.mark.parametrize(("name", "keywords"), uses_of_xp())
+def test_every_use_of_the_array_module_is_in_the_stand_in(name, keywords):
+    place = device
+    for part in name.split("."):
+        place = getattr(place, part)
+
+
+@pytest.mark.parametrize(("name", "keywords"), uses_of_xp())
+def test_every_use_of_the_array_module_is_in_cupy(name, keywords):
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed: pip install cupy-cuda12x", exc_type=ImportError)
+    place = cupy
+    for part in name.split("."):
+        place = getattr(place, part)
+    if isinstance(place, cupy.ufunc):
+        assert set(keywords) <= {"out", "dtype", "casting"}
+    elif keywords:
+        assert set(keywords) <= set(inspect.signature(place).parameters)
+
+
+def test_every_method_that_a_prior_or_a_layer_asks_of_a_generator_is_in_cupys():
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed: pip install cupy-cuda12x", exc_type=ImportError)
+    for name in ("random", "standard_normal", "uniform", "integers"):
+        assert hasattr(cupy.random.Generator, name)
+
+
+# On a GPU
+
+
+class HostDraws:
+    """NumPy's draws, handed to either backend."""
+
+    def __init__(self, xp, seed):
+        self.xp, self.rng = xp, np.random.default_rng(seed)
+
+    def random(self, shape, dtype):
+        return self.xp.asarray(self.rng.random(shape, dtype=np.float32))
+
+    def standard_normal(self, shape):
+        return self.xp.asarray(self.rng.standard_normal(shape))
+
+
+@pytest.fixture
+def gpu():
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed: pip install cupy-cuda12x", exc_type=ImportError)
+    if not cupy.cuda.is_available():
+        pytest.skip("CuPy finds no GPU here")
+    return cupy
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
+def test_on_a_gpu_every_step_equals_numpys_given_the_same_draws():
+    x = np.random.default_rng(1).random((100, 784))
+    models = [npaae.AdversarialAutoencoder(backend=name, dtype="float64") for name in ("numpy", "cupy")]
+    for number in range(10):
+        steps = [model.step(model.xp.asarray(x), HostDraws(model.xp, number)) for model in models]
+        on_numpy, on_cupy = ([float(loss) for loss in step] for step in steps)
+        np.testing.assert_allclose(on_cupy, on_numpy, rtol=1e-9)
+        for name, array in models[0].arrays().items():
+            np.testing.assert_allclose(backend.to_host(models[1].arrays()[name]), array, rtol=1e-7, atol=1e-11, err_msg=name)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
+def test_on_a_gpu_a_model_trains_encodes_samples_and_is_loaded_without_it(tmp_path):
+    digits = npaae.data.mnist_sample()
+    model = npaae.AdversarialAutoencoder(backend="cupy")
+    first, *_, last = npaae.train(model, digits.train_images, test_images=digits.test_images, epochs=5)
+    assert last.reconstruction < first.reconstruction
+    assert model.sample(3, seed=1).shape == (3, 784)
+    model.save(tmp_path / "model.npz")
+    on_cpu = npaae.AdversarialAutoencoder.load(tmp_path / "model.npz")
+    np.testing.assert_allclose(on_cpu.encode(digits.test_images), model.encode(digits.test_images), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
+def test_on_a_gpu_training_on_after_loading_equals_not_having_stopped(tmp_path):
+    images = np.random.default_rng(0).random((500, 784))
+    whole, halves = (npaae.AdversarialAutoencoder(backend="cupy", seed=1) for _ in range(2))
+    list(npaae.train(whole, images, epochs=4))
+    list(npaae.train(halves, images, epochs=2))
+    halves.save(tmp_path / "model.npz")
+    resumed = npaae.AdversarialAutoencoder.load(tmp_path / "model.npz", backend="cupy")
+    list(npaae.train(resumed, images, epochs=2))
+    np.testing.assert_allclose(backend.to_host(resumed.theta), backend.to_host(whole.theta), rtol=1e-4, atol=1e-6)
