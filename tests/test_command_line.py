@@ -15,13 +15,13 @@ from npaae import command_line
 from npaae.errors import BadFile, InvalidInput, Unavailable
 from npaae.interrupts import Terminated
 
-from .running import FILES, command, files, rows, run
+from .running import FILES, command, files, rows, run_here
 
 # The flags
 
 
 def test_every_flag_is_taken(digits, tmp_path):
-    process = run(
+    process = run_here(
         "--epochs", 1, "--batch-size", 50, "--hidden", 16, "--latent", 3, "--prior-std", 2.5, "--lr-reconstruction", 1e-3,
         "--lr-regularization", 2e-4, "--seed", 7, "--backend", "auto", "--dtype", "float64", "--data-dir", digits,
         "--out", tmp_path / "run", "--no-progress",
@@ -76,7 +76,7 @@ def test_the_flags_defaults_are_the_reports(monkeypatch):
     ],
 )
 def test_a_bad_flag_is_one_sentence_and_status_2(flags, says):
-    process = run(*flags)
+    process = run_here(*flags)
     assert process.returncode == 2
     assert says in process.stderr
     assert len(process.stderr.splitlines()) == 1
@@ -106,7 +106,7 @@ def test_a_terminal_that_knows_few_characters_and_a_closed_stderr_are_no_reason_
 
 
 def test_a_data_folder_without_data_is_one_sentence(tmp_path):
-    process = run("--data-dir", tmp_path, "--out", tmp_path / "run")
+    process = run_here("--data-dir", tmp_path, "--out", tmp_path / "run")
     assert process.returncode == 1
     assert re.fullmatch(r"mnist\.py: error: .* has no train-images-idx3-ubyte\[\.gz\]; name a folder .*\n", process.stderr)
     assert not (tmp_path / "run").exists()

@@ -16,7 +16,7 @@ import pytest
 import npaae
 from npaae import experiment
 
-from .running import FIGURES, FILES, command, files, on_a_terminal, rows, run, stopped, wait_for
+from .running import FIGURES, FILES, command, files, on_a_terminal, rows, run, run_here, stopped, wait_for
 
 HEADER = (
     "epoch,reconstruction,discriminator,generator,test_reconstruction,code_mean_0,code_mean_1,code_std_0,code_std_1,seconds"
@@ -99,7 +99,9 @@ def test_the_same_seed_gives_the_same_losses_and_another_does_not(finished, digi
 
 
 def test_fashion_mnist_is_the_same_but_for_its_data(digits, tmp_path):
-    process = run("--data-dir", digits, "--epochs", 1, "--hidden", 8, "--out", tmp_path / "run", example="fashion_mnist.py")
+    process = run_here(
+        "--data-dir", digits, "--epochs", 1, "--hidden", 8, "--out", tmp_path / "run", example="fashion_mnist.py"
+    )
     assert process.returncode == 0, process.stderr
     assert files(tmp_path / "run") == FILES
     assert "Training on Fashion-MNIST" in process.stdout
@@ -278,7 +280,7 @@ def test_a_row_that_a_killed_run_wrote_before_its_model_is_computed_again(finish
     before = rows(folder)
     with open(folder / "losses.csv", "a") as file:
         file.write("4,9,9,9,9,9,9,9,9,9\n")
-    assert run("--resume", "--out", folder).returncode == 0
+    assert run_here("--resume", "--out", folder).returncode == 0
     assert rows(folder) == before
 
 
@@ -314,7 +316,7 @@ def test_a_run_killed_before_it_had_a_model_begins_again(finished, digits, tmp_p
 )
 def test_resuming_with_a_flag_that_contradicts_the_run_names_both_values(finished, digits, tmp_path, flags, says):
     folder = copied(finished, tmp_path)
-    process = run("--resume", "--out", folder, *flags)
+    process = run_here("--resume", "--out", folder, *flags)
     assert process.returncode == 2
     assert process.stderr.startswith(f"mnist.py: error: {says.format(folder=folder, digits=digits)}")
     assert len(process.stderr.splitlines()) == 1
@@ -330,7 +332,7 @@ def test_the_same_data_in_another_place_are_the_same_data(finished, digits, tmp_
 
 
 def test_resuming_where_there_is_no_run_is_one_sentence(tmp_path):
-    process = run("--resume", "--out", tmp_path)
+    process = run_here("--resume", "--out", tmp_path)
     assert process.returncode == 2
     assert process.stderr == (
         f"mnist.py: error: {tmp_path} holds no run to go on with, for it has no config.json; leave --resume out to start one\n"
@@ -339,7 +341,7 @@ def test_resuming_where_there_is_no_run_is_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
 def test_resume_and_overwrite_want_a_folder(flag):
-    process = run(flag)
+    process = run_here(flag)
     assert process.returncode == 2
     assert f"{flag} came without --out; name the folder of the run" in process.stderr
 
@@ -367,7 +369,7 @@ def test_a_damaged_run_is_refused_by_name_and_left_as_it_is(finished, tmp_path, 
     folder = copied(finished, tmp_path)
     damage(folder / file, old, new)
     before = (folder / file).read_bytes()
-    process = run("--resume", "--out", folder)
+    process = run_here("--resume", "--out", folder)
     assert process.returncode == 1
     assert says in process.stderr
     assert len(process.stderr.splitlines()) == 1
@@ -377,7 +379,7 @@ def test_a_damaged_run_is_refused_by_name_and_left_as_it_is(finished, tmp_path, 
 def test_overwrite_discards_the_run_and_keeps_what_is_not_its(finished, digits, tmp_path):
     folder = copied(finished, tmp_path)
     (folder / "notes.txt").write_text("mine")
-    process = run("--overwrite", "--data-dir", digits, "--epochs", 1, "--hidden", 8, "--out", folder)
+    process = run_here("--overwrite", "--data-dir", digits, "--epochs", 1, "--hidden", 8, "--out", folder)
     assert (process.returncode, process.stderr) == (0, "")
     assert files(folder) == FILES | {"notes.txt"}
     assert len(rows(folder)) == 1
@@ -417,7 +419,7 @@ def test_a_run_killed_twenty_times_at_random_moments_ends_as_one_that_never_was(
 def test_a_folder_that_holds_a_run_is_not_overwritten(finished, digits):
     folder, _ = finished
     before = (folder / "losses.csv").read_bytes()
-    process = run("--data-dir", digits, "--epochs", 1, "--out", folder)
+    process = run_here("--data-dir", digits, "--epochs", 1, "--out", folder)
     assert process.returncode == 2
     assert process.stderr == (
         f"mnist.py: error: {folder} holds a run already, with its losses.csv; go on with it by --resume, discard it by "
@@ -428,7 +430,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(finished, digits):
 
 def test_somebody_elses_model_in_the_folder_is_not_overwritten(digits, tmp_path):
     (tmp_path / "model.npz").write_bytes(b"precious")
-    process = run("--data-dir", digits, "--epochs", 1, "--out", tmp_path)
+    process = run_here("--data-dir", digits, "--epochs", 1, "--out", tmp_path)
     assert process.returncode == 2
     assert "holds a run already, with its model.npz" in process.stderr
     assert files(tmp_path) == {"model.npz"}
@@ -436,7 +438,7 @@ def test_somebody_elses_model_in_the_folder_is_not_overwritten(digits, tmp_path)
 
 
 def test_training_that_diverges_is_one_sentence_and_keeps_the_last_whole_epoch(digits, tmp_path):
-    process = run("--data-dir", digits, "--prior-std", 1e38, "--epochs", 2, "--hidden", 8, "--out", tmp_path / "run")
+    process = run_here("--data-dir", digits, "--prior-std", 1e38, "--epochs", 2, "--hidden", 8, "--out", tmp_path / "run")
     assert process.returncode == 1
     assert re.fullmatch(
         r"mnist\.py: error: training diverged: in epoch 1, step \d, the discriminator loss was (nan|inf); .*\n", process.stderr
