@@ -3,7 +3,7 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from npaae import backend
+from npaae import backend, optim
 from npaae.optim import Adam
 
 
@@ -57,6 +57,13 @@ def test_vectors_of_several_chunks_are_swept_whole(rng, monkeypatch):
         adam_of_three.step()
     np.testing.assert_array_equal(pieces, whole)
     assert not np.any(pieces == start)
+
+
+def test_the_sweep_is_told_where_the_vectors_lie(monkeypatch):
+    told = []
+    monkeypatch.setattr(optim, "sweep", lambda xp, size, function: told.append((xp, size)))
+    Adam(np, np.ones(7), np.ones(7), learning_rate=0.1).step()
+    assert told == [(np, 7)]
 
 
 def test_float32_stays_float32_and_the_gradient_is_left_alone():
