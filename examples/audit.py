@@ -1,10 +1,11 @@
 """Audit the mathematics: every formula of the package, where it stands, how it was checked and how far off it is at worst.
 
-Break a line in npaae/layers.py and run this again: its row turns red, and the exit status is 1.
+Break a formula in npaae/layers.py and run this again: its row turns red, and the exit status is 1.
 """
 
 import argparse
 import inspect
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from npaae import AdversarialAutoencoder as Model
 from npaae import gradcheck, layers
+from npaae.backend import CHUNK
 from npaae.layers import Dense, Dropout, ReLU, Sigmoid
 from npaae.losses import bce, bce_with_logits
 from npaae.network import Sequential, parameter_count, perceptron
@@ -23,7 +25,13 @@ Array = np.ndarray[Any, Any]
 Rng = np.random.Generator
 
 # Every check below takes a random generator, draws a case of its own (sizes, scales, rates, values, masks) and returns an
-# error: mostly the relative error of `gradcheck`, whose point, step and randomness are described there.
+# error: mostly the relative error of `gradcheck`, whose point, step and randomness are described there. What is handed to the
+# package is read-only, for it promises to write to no argument.
+
+
+def read_only(array: Array) -> Array:
+    array.flags.writeable = False
+    return array
 
 
 def a_shape(rng: Rng) -> tuple[int, int]:
@@ -32,7 +40,7 @@ def a_shape(rng: Rng) -> tuple[int, int]:
 
 def a_matrix(rng: Rng, shape: tuple[int, int]) -> Array:
     """Normal numbers of a scale between 1/10 and 10."""
-    return 10 ** rng.uniform(-1, 1) * rng.standard_normal(shape)
+    return read_only(10 ** rng.uniform(-1, 1) * rng.standard_normal(shape))
 
 
 def a_seed(rng: Rng) -> int:
@@ -55,7 +63,7 @@ def dense_input(rng: Rng) -> float:
 
 def dense_parameter(rng: Rng, name: str) -> float:
     layer, x = a_dense(rng)
-    dy = rng.standard_normal((len(x), layer.b.size))
+    dy = read_only(rng.standard_normal((len(x), layer.b.size)))
 
     def loss(parameter: Array) -> Any:
         changed = Dense(np, **({"W": layer.W, "b": layer.b} | {name: parameter}))
@@ -71,7 +79,7 @@ def relu_input(rng: Rng) -> float:
 
 
 def relu_at_zero(rng: Rng) -> float:
-    layer, dy = ReLU(np), rng.standard_normal(a_shape(rng))
+    layer, dy = ReLU(np), a_matrix(rng, a_shape(rng))
     return float(np.abs(layer.backward(dy, layer.forward(np.zeros_like(dy))[1])).max())
 
 
@@ -90,15 +98,30 @@ def dropout_mean(rng: Rng) -> float:
 
 
 def dropout_rate(rng: Rng) -> float:
-    """In units of five standard deviations of the number dropped."""
-    rate, n = rng.uniform(0.05, 0.9), 10_000
-    y, _ = Dropout(np, rate).forward(np.ones(n), rng)
-    return float(abs(np.mean(y == 0) - rate) / (5 * np.sqrt(rate * (1 - rate) / n)))
+    """Of each of ten columns of 1000, in units of six standard deviations of the number dropped."""
+    rate, n = rng.uniform(0.1, 0.9), 1000
+    y, _ = Dropout(np, rate).forward(np.ones((n, 10)), rng)
+    return float(np.abs(np.mean(y == 0, axis=0) - rate).max() / (6 * np.sqrt(rate * (1 - rate) / n)))
+
+
+def dropout_off(rng: Rng) -> float:
+    x, layer = a_matrix(rng, a_shape(rng)), Dropout(np, rng.uniform(0.1, 0.9))
+    y, cache = layer.forward(x)
+    return float(np.sum(y != x) + np.sum(layer.backward(x, cache) != x))
+
+
+def initial_weights(rng: Rng) -> float:
+    """How far the extremes of many draws are from ±1/√fan_in, both weights' and biases', and whether any lies beyond."""
+    fan_in = int(rng.integers(1, 500))
+    layer = Dense(np, np.empty((fan_in, 40_000 // fan_in)), np.empty(40_000))
+    layer.initialise(rng)
+    extremes = np.array([[part.min(), part.max()] for part in (layer.W, layer.b)]) * np.sqrt(fan_in)
+    return float(np.abs(extremes - [-1, 1]).max()) if np.abs(extremes).max() <= 1 else np.inf
 
 
 def own_cache(rng: Rng) -> float:
     """Forward A, forward B, backward A: against forward A, backward A."""
-    a, b, dy = rng.standard_normal((3, 4, 5))
+    a, b, dy = read_only(rng.standard_normal((3, 4, 5)))
     errors = []
     for layer in (Dense(np, rng.standard_normal((5, 5)), np.zeros(5)), ReLU(np), Sigmoid(np), Dropout(np, 0.5)):
         _, cache = layer.forward(a, rng)
@@ -146,6 +169,28 @@ def logits_gradient(rng: Rng) -> float:
     return gradcheck.elementwise(lambda logits: bce_with_logits(np, logits, t)[0], logits, bce_with_logits(np, logits, t)[1])
 
 
+def extremes(rng: Rng) -> float:
+    """In float32, at logits of ±1e4: loss and gradient of all four cases, and no overflow on the way."""
+    logits, t = np.float32([[1e4, 1e4, -1e4, -1e4]]), np.float32([[1, 0, 1, 0]])
+    with np.errstate(all="raise", under="ignore"):
+        loss, gradient = bce_with_logits(np, logits, t)
+        p = Sigmoid(np).forward(logits)[0]
+    errors = [loss / 5000 - 1, *(gradient[0] - [0, 0.25, -0.25, 0]), *(p[0] - [1, 1, 0, 0])]
+    return float(np.abs(errors).max())
+
+
+def closed_interval(rng: Rng) -> float:
+    """How many of the probabilities that have no cross-entropy are let through."""
+    passed = 0
+    for p in (0.0, 1.0, -0.5, 1.5, np.nan):
+        try:
+            bce(np, np.array([0.5, p]), 1.0)
+            passed += 1
+        except ValueError:
+            pass
+    return float(passed)
+
+
 def composition(rng: Rng) -> float:
     logits, sigmoid = rng.uniform(-4, 4, a_shape(rng)), Sigmoid(np)
     p, cache = sigmoid.forward(logits)
@@ -164,6 +209,24 @@ def a_network(rng: Rng) -> tuple[Callable[[Array], Sequential], Array, Array, Ar
     return lambda theta: perceptron(np, sizes, rate, theta, gradient), theta, gradient, rng.standard_normal((5, sizes[0]))
 
 
+def network_value(rng: Rng) -> float:
+    """Against the formula written out, with the same masks; and without dropout."""
+    sizes, rate, seed = rng.integers(1, 7, 4).tolist(), rng.uniform(0.1, 0.5), a_seed(rng)
+    theta, x = rng.standard_normal(parameter_count(sizes)), read_only(rng.standard_normal((5, sizes[0])))
+    network, errors = perceptron(np, sizes, rate, theta, np.empty_like(theta)), []
+    (W1, b1), (W2, b2), (W3, b3) = ((layer.W, layer.b) for layer in network.layers if isinstance(layer, Dense))
+    for on in (True, False):
+        draws = np.random.default_rng(seed)
+
+        def hidden(y: Array, on: bool = on, draws: Rng = draws) -> Array:
+            y = np.where(y > 0, y, 0)
+            return np.where(draws.random(y.shape, dtype=np.float32) < rate, 0, y / (1 - rate)) if on else y
+
+        expected = hidden(hidden(x @ W1 + b1) @ W2 + b2) @ W3 + b3
+        errors.append(gradcheck.relative_error(network.forward(x, np.random.default_rng(seed) if on else None)[0], expected))
+    return max(errors)
+
+
 def network_input(rng: Rng) -> float:
     network, theta, _, x = a_network(rng)
     return gradcheck.layer(network(theta), x, seed=a_seed(rng))
@@ -173,7 +236,7 @@ def network_parameters(rng: Rng) -> float:
     network, theta, gradient, x = a_network(rng)
     seed = a_seed(rng)
     y, caches = network(theta).forward(x, np.random.default_rng(seed))
-    dy = rng.standard_normal(y.shape)
+    dy = read_only(rng.standard_normal(y.shape))
     network(theta).backward(dy, caches)
     return gradcheck.elementwise(
         lambda theta: np.vdot(dy, network(theta).forward(x, np.random.default_rng(seed))[0]), theta, gradient.copy()
@@ -235,7 +298,7 @@ def a_model(rng: Rng) -> tuple[Model, Array, int]:
         seed=a_seed(rng),
     )
     model.theta *= rng.uniform(0.5, 1.5)
-    return model, rng.random((int(rng.integers(1, 9)), visible)), a_seed(rng)
+    return model, read_only(rng.random((int(rng.integers(1, 9)), visible))), a_seed(rng)
 
 
 def phase_gradient(rng: Rng, phase: Phase, adam_name: str) -> float:
@@ -278,18 +341,65 @@ def phase_isolation(rng: Rng, phase: Phase, adam_name: str) -> float:
     return float(np.sum(before != state()))
 
 
+def step_order(rng: Rng) -> float:
+    """How many numbers of a model differ after a step and after its three phases by hand, one encoder pass for two of them."""
+    model, x, seed = a_model(rng)
+    other = Model(**(model.config | {"prior": model.prior}))
+    other.theta[:] = model.theta
+    losses = model.step(x, np.random.default_rng(seed))
+    draws = np.random.default_rng(seed)
+    expected = [other.reconstruction_gradient(x, draws)]
+    other.reconstruction_adam.step()
+    codes, caches = other.encoder.forward(x, draws)
+    expected.append(other.discriminator_gradient(codes, draws))
+    other.discriminator_adam.step()
+    expected.append(other.generator_gradient(codes, caches, draws))
+    other.generator_adam.step()
+    changed = sum(np.sum(array != other.arrays()[name]) for name, array in model.arrays().items())
+    return float(np.sum(np.array(losses) != np.array(expected)) + changed)
+
+
+def parts(rng: Rng) -> float:
+    """How many of a model's rates and learning rates are not where its arguments want them."""
+    rates, learning = rng.uniform(0.1, 0.9, 2), rng.uniform(0.1, 0.9, 2)
+    model = Model(
+        hidden=(3, 2),
+        visible=4,
+        dropout=rates[0],
+        discriminator_dropout=rates[1],
+        lr_reconstruction=learning[0],
+        lr_regularization=learning[1],
+    )
+    wanted = [(model.encoder, rates[0]), (model.decoder, rates[0]), (model.discriminator, rates[1])]
+    found = [layer.rate != rate for network, rate in wanted for layer in network.layers if isinstance(layer, Dropout)]
+    adams = (model.reconstruction_adam, model.discriminator_adam, model.generator_adam)
+    found += [adam.learning_rate != rate for adam, rate in zip(adams, learning[[0, 1, 1]], strict=True)]
+    found += [(adam.beta1, adam.beta2, adam.epsilon) != (0.9, 0.999, 1e-8) for adam in adams]
+    return float(sum(found) + abs(len(found) - 12))
+
+
+def decoding(rng: Rng) -> float:
+    model, x, _ = a_model(rng)
+    codes = model.encoder.forward(x)[0]
+    expected = 1 / (1 + np.exp(-model.decoder.forward(codes)[0]))
+    return max(
+        gradcheck.relative_error(model.decode(codes), expected), gradcheck.relative_error(model.reconstruct(x), expected)
+    )
+
+
 # The optimiser
 
 
 def adam_steps(rng: Rng) -> float:
-    """Ten steps against Algorithm 1, written as in the paper."""
+    """Ten steps against Algorithm 1, written as in the paper; now and then over more numbers than fit one piece."""
+    n = CHUNK + 3 if rng.random() < 0.05 else 5
     rate, beta1, beta2, epsilon = 10 ** rng.uniform(-4, -1), rng.uniform(0.5, 0.95), rng.uniform(0.9, 0.999), 1e-8
-    theta, gradient = rng.standard_normal((2, 5))
+    theta, gradient = rng.standard_normal((2, n))
     adam = Adam(np, theta, gradient, rate, beta1, beta2, epsilon)
-    expected, m, v = theta.copy(), np.zeros(5), np.zeros(5)
+    expected, m, v = theta.copy(), np.zeros(n), np.zeros(n)
     start = theta.copy()
     for t in range(1, 11):
-        gradient[:] = rng.standard_normal(5)
+        gradient[:] = rng.standard_normal(n)
         adam.step()
         m, v = beta1 * m + (1 - beta1) * gradient, beta2 * v + (1 - beta2) * gradient**2
         expected -= rate * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + epsilon)
@@ -332,13 +442,18 @@ ROWS = (
     Row("sigmoid: dx = dy · y (1 − y)", Sigmoid.backward, EVERY, sigmoid_input, (), 1e-7),
     Row("dropout: dx = m · dy", Dropout.backward, EVERY, dropout_input, (), 1e-7),
     Row("dropout: m = 1 / (1 − p), so E[m x] = x", Dropout.forward, "the scale of what is kept", dropout_mean, (), 1e-12),
-    Row("dropout: P(m = 0) = p", Dropout.forward, "count of 10,000, in units of 5 sd", dropout_rate, (), 1),
+    Row("dropout: P(m = 0) = p, each on its own", Dropout.forward, "counts of 1000, in units of 6 sd", dropout_rate, (), 1),
+    Row("dropout: off, it is the identity", Dropout.forward, "numbers changed", dropout_off, (), 0),
+    Row("initial weights: uniform on ±1/√fan_in", Dense.initialise, "extremes of 40,000 draws", initial_weights, (), 1e-2),
     Row("every layer: backward uses its own forward", layers, "another forward in between", own_cache, (), 0),
     Row("BCE: L = −mean[t ln p + (1 − t) ln(1 − p)]", bce, VALUE, bce_value, (), 1e-12),
     Row("BCE: dp = (p − t) / (p (1 − p)) / N", bce, EVERY, bce_gradient, (), 1e-7),
     Row("BCE of logits: L", bce_with_logits, VALUE, logits_value, (), 1e-12),
     Row("BCE of logits: dl = (σ(l) − t) / N", bce_with_logits, EVERY, logits_gradient, (), 1e-7),
+    Row("BCE of logits: finite and right at ±1e4", bce_with_logits, "values in float32", extremes, (), 1e-6),
+    Row("BCE: refuses p outside (0, 1)", bce, "probabilities let through", closed_interval, (), 0),
     Row("BCE of logits = BCE after sigmoid", bce_with_logits, "gradients of the two", composition, (), 1e-12),
+    Row("network: dense, ReLU, dropout, …, dense", perceptron, "the formula, written again", network_value, (), 1e-12),
     Row("network: the chain rule, dx", Sequential.backward, EVERY, network_input, (), 1e-7),
     Row("network: the chain rule, dW and db of each", Sequential.backward, EVERY, network_parameters, (), 1e-7),
     Row("phase 1: L = BCE(decoder(z), x)", ONE, VALUE, phase_loss, (reconstruction, reconstruction_loss), 1e-12),
@@ -350,6 +465,9 @@ ROWS = (
     Row("phase 3: L = BCE(D(z), 1)", THREE, VALUE, phase_loss, (generator, generator_loss), 1e-12),
     Row("phase 3: dL by encoder, through D", THREE, ALONG, phase_gradient, GENERATOR, 1e-6),
     Row("phase 3: moves nothing else, D least of all", THREE, "numbers changed", phase_isolation, GENERATOR, 0),
+    Row("step: phases 1, 2, 3, each then moved", Model.step, "numbers that differ", step_order, (), 0),
+    Row("model: its rates where they belong", Model, "numbers that differ", parts, (), 0),
+    Row("decode: σ(decoder(z)), dropout off", Model.decode, "the formula, written again", decoding, (), 1e-12),
     Row("Adam: θ ← θ − α m̂ / (√v̂ + ε)", Adam.step, "10 steps of Algorithm 1, written again", adam_steps, (), 1e-9),
 )  # fmt: skip
 CASES = 200
@@ -389,6 +507,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--markdown", action="store_true", help="print the table for a report")
     flags = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that knows no "σ" is no reason to stop
     findings = [examine(row) for row in ROWS]
     table = [HEADER, *map(cells, findings)]
     if flags.markdown:

@@ -70,6 +70,8 @@ def _flags_of_the_run(flags: argparse.Namespace) -> dict[str, Any]:
         of_each_call |= source
     before = {name: value for name, value in before.items() if name not in of_each_call}
     for name, value in before.items():
+        if not hasattr(flags, name):
+            raise InvalidInput(f"{flags.out} holds a run of another example, which has a flag {name}; name another folder")
         if name == "data_dir":
             before[name] = None if value is None else Path(str(value))
         elif type(value) is not type(getattr(flags, name, None)):
@@ -135,8 +137,8 @@ def mnist(flags: argparse.Namespace) -> data.Dataset:
 
 def build(flags: argparse.Namespace) -> AdversarialAutoencoder:
     """The model that the flags describe; with --resume, as the run in --out left it."""
-    if flags.resume and (saved := flags.out / experiment.MODEL).exists():  # else it was killed before it had one
-        return AdversarialAutoencoder.load(saved, backend=flags.backend)
+    if flags.resume:
+        return AdversarialAutoencoder.load(flags.out / experiment.MODEL, backend=flags.backend)
     return AdversarialAutoencoder(
         hidden=flags.hidden,
         latent=flags.latent,

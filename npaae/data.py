@@ -78,7 +78,7 @@ def read_idx(path: PathLike) -> Array:
     and the elements in C order, all of them big-endian.
 
     Raises BadFile where the file is not that, holds fewer or more elements than it promises, or is damaged; OSError where
-    it cannot be read. No more memory is taken than the file has content for, whatever its header promises.
+    it cannot be read. Whatever the header promises, no more memory is taken than twice what the file has content for.
     """
     path = Path(path)
     with open(path, "rb") as raw:
@@ -150,7 +150,7 @@ _LABEL_NAMES = {
     ),
 }  # fmt: skip
 _TIMEOUT = 10.0  # seconds without a byte, after which a mirror counts as out of reach
-_LARGEST = 2**26  # bytes; the largest file decompresses to 47,040,016, and what is longer fails its digest
+_LARGEST = 2**26  # bytes, packed or not; the largest file unpacks to 47,040,016, and what is longer is another
 
 
 def _load(name: str, data_dir: PathLike | None) -> Dataset:
@@ -249,12 +249,21 @@ def _decompressed(url: str, output_file: str, _: Any) -> None:
     """A pooch downloader that stores the content of a gzipped file, so that pooch checks the content's digest."""
     import pooch
 
-    archive = io.BytesIO()
+    archive = _Capped()
     bar = bool(sys.stderr and sys.stderr.isatty())  # None where it was closed: 2>&-
     pooch.HTTPDownloader(progressbar=bar, timeout=_TIMEOUT, chunk_size=_PIECE)(url, archive, None)
     archive.seek(0)
     with gzip.open(archive) as content, open(output_file, "wb") as target:
         target.write(content.read(_LARGEST))
+
+
+class _Capped(io.BytesIO):
+    """Memory for a download, which may go on for ever."""
+
+    def write(self, piece: Any, /) -> int:
+        if self.tell() + len(piece) > _LARGEST:
+            raise ValueError("more than any file of these data sets")
+        return super().write(piece)
 
 
 def _reason(error: Exception) -> str:

@@ -69,7 +69,7 @@ def learning_rate(name: str, value: Any) -> float:
     return number
 
 
-def dropout_rate(name: str, value: Any) -> float:
+def fraction(name: str, value: Any) -> float:
     """`value` as a float; raises InvalidInput, naming it, unless it is at least 0 and below 1."""
     number = _number(value)
     if not 0 <= number < 1:

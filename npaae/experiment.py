@@ -15,6 +15,7 @@ drops it and computes it again. What can go wrong, and what is left then:
     a full disk, a lost folder       one sentence naming the file; status 1   every whole epoch; --resume goes on
     a loss or parameter not finite   phase, epoch and step; status 1          every epoch before it
     a folder that holds a run        one sentence; status 2                   all of that run
+    two runs in one folder           one sentence for the second; status 2    all of the first
     a flag that contradicts the run  both values; status 2                    all of that run
     a damaged model.npz or data      file and fault; status 1                 nothing is touched
     a download that fails            what was tried; status 1, or the sample  nothing half-loaded is trusted
@@ -29,7 +30,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from math import isfinite
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self, TextIO
@@ -37,11 +40,16 @@ from typing import Any, Self, TextIO
 from tqdm import tqdm
 
 from . import data
-from .errors import BadFile, CannotWrite, InvalidInput, Unavailable
+from .errors import BadFile, CannotWrite, Diverged, InvalidInput, Unavailable, one_line
 from .files import remove_partial, replacing
 from .interrupts import uninterrupted
 from .model import AdversarialAutoencoder
 from .training import Record
+
+try:
+    import fcntl
+except ImportError:  # on Windows two runs in one folder are not told apart
+    fcntl = None  # type: ignore[assignment]
 
 LOSSES, MODEL, CONFIG = "losses.csv", "model.npz", "config.json"
 FIGURES = ("losses", "samples", "manifold", "latent", "reconstructions")
@@ -65,28 +73,40 @@ class Run:
     def __init__(self, name: str, flags: argparse.Namespace, model: AdversarialAutoencoder, dataset: data.Dataset) -> None:
         self.flags, self.model, self.dataset = flags, model, dataset
         _plots()  # which may fail: better now than after the training
-        self.folder = _folder(name, flags.out)
+        self.name, self.folder = name, _folder(name, flags.out)
         self.history: list[Record] = []
         self._start = time.perf_counter()
         self._drawing_seconds, self._last_drawing = 0.0, FIRST_DRAWING
-        if flags.resume:
+        self._lock = _locked(self.folder)
+        try:
+            self._begin()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _begin(self) -> None:
+        taken = [name for name in FILES if (self.folder / name).exists()]
+        if self.flags.resume:
             self._take_up()
-        elif taken := [name for name in FILES if (self.folder / name).exists()]:
-            if not flags.overwrite:
-                raise InvalidInput(
-                    f"{self.folder} holds a run already, with its {taken[0]}; go on with it by --resume, discard it by "
-                    "--overwrite, or name another folder with --out"
-                )
-            for name in taken:
-                (self.folder / name).unlink()
-        remove_partial(self.folder)
+        elif taken and not self.flags.overwrite:
+            raise InvalidInput(
+                f"{self.folder} holds a run already, with its {taken[0]}; go on with it by --resume, discard it by "
+                "--overwrite, or name another folder with --out"
+            )
+        remove_partial(self.folder, FILES)
+        for _ in range(2):  # the second time beside the first, as every epoch will: now is the time to find the disk full
+            self.save()
+        self._write_losses(self.history)
         self._write_config()
-        self._write_losses()
-        self.save()
+        if self.flags.overwrite:
+            for figure in FIGURES:
+                (self.folder / f"{figure}.png").unlink(missing_ok=True)
 
     def _take_up(self) -> None:
         """Take up a run where it stopped: check that this is that run, and read its history."""
         config = read_config(self.folder)
+        if config["name"] != self.name:
+            raise InvalidInput(f"{self.folder} holds a run of {config['name']}, and this is {self.name}; name another folder")
         if config["model"] != json.loads(json.dumps(self.model.config)):
             raise BadFile(
                 f"{self.folder} is damaged: its {MODEL} and its {CONFIG} are of two runs; train anew in another folder"
@@ -101,7 +121,7 @@ class Run:
                 f"--epochs {self.flags.epochs} came, and the run in {self.folder} has {self.model.epoch} already; "
                 "ask for as many or more"
             )
-        self.history = _read_losses(self.folder / LOSSES, self.model) if self.model.epoch else []
+        self.history = _read_losses(self.folder / LOSSES, self.model)
 
     @property
     def epochs_left(self) -> int:
@@ -115,12 +135,18 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self._end(kind)
+        finally:
+            self._lock.close()
+
+    def _end(self, kind: type[BaseException] | None) -> None:
         if kind is None:
             elapsed, drawing = time.perf_counter() - self._start, self._drawing_seconds
             print(f"{self._epochs_done()} in {elapsed:.0f} s, {drawing:.1f} s of it drawing. Results are in {self.folder}")
             return
-        where = f"Results are in {self.folder}; --resume --out {self.folder} goes on with them"
-        print(f"Stopped after {self._epochs_done()}. {where}", flush=True)
+        go_on = "" if issubclass(kind, Diverged) else f"; --resume --out {self.folder} goes on with them"
+        print(f"Stopped after {self._epochs_done()}. Results are in {self.folder}{go_on}", flush=True)
         if issubclass(kind, KeyboardInterrupt):
             print("Drawing the last whole epoch", flush=True)
             # The step under way may have been cut in the middle of an update: what was saved was not.
@@ -148,9 +174,9 @@ class Run:
         are left to `draw`.
         """
         with uninterrupted():
-            self.history.append(record)
-            self._write_losses()
+            self._write_losses([*self.history, record])
             self.save()
+            self.history.append(record)
         elapsed = time.perf_counter() - self._start
         in_time = self._drawing_seconds + 2 * self._last_drawing <= DRAWING_SHARE * elapsed
         if in_time and record.epoch < self.flags.epochs:
@@ -170,11 +196,11 @@ class Run:
     def _epochs_done(self) -> str:
         return f"{len(self.history)} epoch{'' if len(self.history) == 1 else 's'}"
 
-    def _write_losses(self) -> None:
+    def _write_losses(self, history: Sequence[Record]) -> None:
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(_columns(self.model.latent))
-        for record in self.history:  # every digit of every number, so that a resumed run has the same history
+        for record in history:  # every digit of every number, so that a resumed run has the same history
             table.writerow([*record[:5], *record.code_mean, *record.code_std, f"{record.seconds:.3f}"])
         with replacing(self.folder / LOSSES) as file:
             file.write(text.getvalue().encode())
@@ -197,8 +223,10 @@ class Run:
     def _write_config(self) -> None:
         from . import __version__
 
+        flags = vars(self.flags).items()
         config = {
-            "flags": {name: str(value) if isinstance(value, Path) else value for name, value in vars(self.flags).items()},
+            "name": self.name,
+            "flags": {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in flags},
             "model": self.model.config,
             "data": self.dataset.source,
             "data_sha256": _digest(self.dataset),
@@ -222,11 +250,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise InvalidInput(f"{folder} holds no run to go on with, for it has no {CONFIG}; leave --resume out to start one")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        kinds = {"flags": dict, "model": dict, "data": str, "data_sha256": str}
+        kinds = {"name": str, "flags": dict, "model": dict, "data": str, "data_sha256": str}
         if wrong := [name for name, kind in kinds.items() if not isinstance(config[name], kind)]:
             raise ValueError(f"its {wrong[0]} is no {kinds[wrong[0]].__name__}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BadFile(f"{path} is damaged: {error!r}; train anew in another folder") from error
+        raise BadFile(f"{path} is damaged: {one_line(error)}; train anew in another folder") from error
     return dict(config)
 
 
@@ -234,18 +262,20 @@ def _read_losses(path: Path, model: AdversarialAutoencoder) -> list[Record]:
     """The records of the epochs that the model has been trained for."""
     latent = model.latent
     try:
-        header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        header, *rows = [*csv.reader(path.read_text(encoding="utf-8").splitlines())] or [[]]
         numbers = [[float(value) for value in row] for row in rows[: model.epoch]]
         if any(len(row) != len(header) for row in numbers):
             raise ValueError("it has a row of another length than its header")
+        if not all(isfinite(number) for row in numbers for number in row):
+            raise ValueError("it has a number that is not finite")
         if header != _columns(latent) or [row[0] for row in numbers] != list(range(1, model.epoch + 1)):
             raise ValueError(f"it lacks some of the {model.epoch} epochs of {MODEL}")
         return [
             Record(int(epoch), a, b, c, d, tuple(rest[:latent]), tuple(rest[latent:-1]), rest[-1])
             for epoch, a, b, c, d, *rest in numbers
         ]
-    except (ValueError, IndexError, TypeError, FileNotFoundError) as error:
-        raise BadFile(f"{path} is damaged: {error}; train anew in another folder") from error
+    except (ValueError, csv.Error, FileNotFoundError) as error:
+        raise BadFile(f"{path} is damaged: {one_line(error)}; train anew in another folder") from error
 
 
 def _columns(latent: int) -> list[str]:
@@ -289,6 +319,23 @@ def _plots() -> ModuleType:
     except ValueError as error:
         raise Unavailable(f"matplotlib cannot be used: {error}; mend MPLBACKEND or your matplotlibrc") from error
     return plots
+
+
+def _locked(folder: Path) -> ExitStack:
+    """Keep the folder for this run until what is returned is closed, or the process ends, however it ends."""
+    lock = ExitStack()
+    if fcntl is None:
+        return lock
+    descriptor = os.open(folder, os.O_RDONLY)
+    lock.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise InvalidInput(
+            f"{folder} is in use by another run; wait for it to end, or name another folder with --out"
+        ) from error
+    return lock
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -1,7 +1,7 @@
 """Writing files so that nobody ever finds half of one."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -18,9 +18,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     The bytes go to a temporary file in the same folder, are flushed to the disk, and are then renamed; a reader, an error
     in the block or a crash at any moment leaves either the old file or the new one. Raises CannotWrite (an OSError).
     """
-    path = Path(path)
-    if not path.name:
-        raise CannotWrite(f"{os.fspath(path)!r} is a folder, where a file is wanted; name one")
+    path = Path(os.path.realpath(path))  # of a link, the file that it leads to
+    if path.exists() and not path.is_file():
+        raise CannotWrite(f"{path} is no regular file, where one is wanted; name another")
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     try:
         with open(temporary, "wb") as file:
@@ -45,7 +45,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
-def remove_partial(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote left behind."""
-    for path in folder.glob(f".*{_PARTIAL}"):
-        path.unlink(missing_ok=True)
+def remove_partial(folder: Path, names: Iterable[str]) -> None:
+    """Remove what processes that were killed while they wrote these files of the folder left behind."""
+    for name in names:
+        for path in folder.glob(f".{name}.*{_PARTIAL}"):
+            with suppress(OSError):
+                path.unlink()

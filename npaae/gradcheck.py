@@ -4,9 +4,9 @@ Every check takes a function f, a point x and the gradient that somebody derived
 
     ‖a − n‖ / (‖a‖ + ‖n‖)
 
-between that gradient a and the central difference n: 0 is perfect, 1 is unrelated. In float64 a correct gradient of a
-smooth function stays below 1e-7; a wrong one is mostly above 1e-3. The measure has no absolute tolerance, in which a
-gradient that is small everywhere could hide.
+between that gradient a and the central difference n: 0 is perfect, 1 is unrelated. In float64 a correct gradient stays below
+1e-7 where f is smooth on the scale of max(1, |x|) and not much larger than its changes there; a wrong one is mostly above
+1e-3. The measure has no absolute tolerance, in which a gradient that is small everywhere could hide.
 
 The step is h = 1e-5 · max(1, |x|). The central difference (f(x + h) − f(x − h)) / 2h is off by h² f‴/6 from truncation and
 by about 1e-16 |f| / h from rounding; their sum is least near h = ∛1e-16 ≈ 5e-6, and flat around it. The factor keeps the
@@ -59,6 +59,7 @@ def along(
 
     Raises InvalidInput where x is not float64, the shapes differ or the direction is zero, and Kink.
     """
+    direction = np.asarray(direction)
     _require_alike(x, gradient=gradient, direction=direction)
     longest = float(np.abs(direction).max(initial=0))
     if longest == 0:
@@ -73,12 +74,12 @@ def layer(layer: Layer, x: Array, *, seed: int = 0, pattern: Function | None = N
     A layer is anything with y, cache = forward(x, rng) and dx = backward(dy, cache). To make a scalar of its output, that is
     projected onto a random cotangent of order one: the gradient of ⟨dy, forward(x)⟩ is backward(dy).
 
-    Raises InvalidInput where x is not float64, and Kink.
+    The layer is handed copies, for it may be one that works in place. Raises InvalidInput where x is not float64, and Kink.
     """
     _require_alike(x)
-    y, cache = layer.forward(x, _rng(seed))
+    y, cache = layer.forward(x.copy(), _rng(seed))
     dy = np.random.default_rng([seed, 1]).standard_normal(y.shape)
-    gradient = layer.backward(dy, cache)
+    gradient = layer.backward(dy.copy(), cache)
     return elementwise(
         lambda x: np.vdot(dy, layer.forward(x, _rng(seed))[0]), x, gradient, pattern=pattern, richardson=richardson
     )
@@ -105,8 +106,12 @@ def numerical_gradient(f: Function, x: Array, *, pattern: Function | None = None
 
 def relative_error(analytical: Any, numerical: Any) -> float:
     """‖a − n‖ / (‖a‖ + ‖n‖) in the Euclidean norm over all elements; 0 where both vanish."""
-    scale = float(np.linalg.norm(analytical) + np.linalg.norm(numerical))
-    return float(np.linalg.norm(np.subtract(analytical, numerical))) / scale if scale else 0.0
+    a, n = np.asarray(analytical, float), np.asarray(numerical, float)
+    largest = max(float(np.abs(a).max(initial=0)), float(np.abs(n).max(initial=0)))
+    if largest == 0:
+        return 0.0
+    a, n = a / largest, n / largest  # lest the squares of tiny numbers vanish, or those of huge ones overflow
+    return float(np.linalg.norm(a - n) / (np.linalg.norm(a) + np.linalg.norm(n)))
 
 
 def _difference(f: Function, x: Array, step: Array, pattern: Function | None, richardson: bool) -> float:

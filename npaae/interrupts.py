@@ -29,8 +29,10 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    previous = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in SIGNALS}
+    previous = {}
     try:
+        for number in SIGNALS:
+            previous[number] = signal.signal(number, lambda number, frame: came.append(number))
         yield
     finally:
         for number, handler in previous.items():

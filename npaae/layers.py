@@ -12,7 +12,7 @@ from math import sqrt
 from types import ModuleType
 
 from .backend import Array, Generator
-from .errors import dropout_rate
+from .errors import fraction
 
 
 class Dense:
@@ -104,7 +104,7 @@ class Dropout:
 
     def __init__(self, xp: ModuleType, rate: float) -> None:
         self.xp = xp
-        self.rate = dropout_rate("rate", rate)
+        self.rate = fraction("rate", rate)
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, Array | None]:
         """y = m · x with m drawn from `rng`; without `rng`, y = x. The cache is m, or None for the identity."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from . import checkpoint
 from .backend import SAMPLE, WEIGHTS, Array, Generator, HostArray, array_module, generator, to_host
-from .errors import BadFile, InvalidInput, dropout_rate, learning_rate, one_line, whole_number
+from .errors import BadFile, InvalidInput, fraction, learning_rate, one_line, whole_number
 from .images import as_rows, checked_rows, host_array, unit_interval
 from .layers import sigmoid
 from .losses import bce_with_logits
@@ -75,8 +75,8 @@ class AdversarialAutoencoder:
         if not hidden:
             raise InvalidInput("hidden=() came; give the width of at least one hidden layer")
         latent, visible = whole_number("latent", latent, 1), whole_number("visible", visible, 1)
-        dropout = dropout_rate("dropout", dropout)
-        discriminator_dropout = dropout_rate("discriminator_dropout", discriminator_dropout)
+        dropout = fraction("dropout", dropout)
+        discriminator_dropout = fraction("discriminator_dropout", discriminator_dropout)
         lr_reconstruction = learning_rate("lr_reconstruction", lr_reconstruction)
         lr_regularization = learning_rate("lr_regularization", lr_regularization)
         if str(dtype) not in ("float32", "float64"):

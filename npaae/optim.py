@@ -3,7 +3,9 @@
 from math import sqrt
 from types import ModuleType
 
+from . import errors
 from .backend import Array, sweep
+from .errors import InvalidInput
 
 
 class Adam:
@@ -20,6 +22,8 @@ class Adam:
     where all but the last factor is one number a step: two passes over memory fewer than the form above.
 
     `parameters` and `gradient` are flat and of one size; they are views that the step reads and `parameters` is written to.
+
+    Raises InvalidInput where they are not, and for rates outside their ranges: α in (0, 1], β in [0, 1), ε above 0.
     """
 
     def __init__(
@@ -32,9 +36,15 @@ class Adam:
         beta2: float = 0.999,
         epsilon: float = 1e-8,
     ) -> None:
+        if parameters.ndim != 1 or parameters.shape != gradient.shape:
+            raise InvalidInput(
+                f"parameters of shape {parameters.shape} and a gradient of {gradient.shape} came; pass flat ones of one size"
+            )
         self.xp = xp
         self.parameters, self.gradient = parameters, gradient
-        self.learning_rate, self.beta1, self.beta2, self.epsilon = learning_rate, beta1, beta2, epsilon
+        self.learning_rate = errors.learning_rate("learning_rate", learning_rate)
+        self.beta1, self.beta2 = errors.fraction("beta1", beta1), errors.fraction("beta2", beta2)
+        self.epsilon = errors.positive_number("epsilon", epsilon)
         self.M, self.V = xp.zeros_like(parameters), xp.zeros_like(parameters)
         self.t = 0
 

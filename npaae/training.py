@@ -89,7 +89,7 @@ def _one_epoch(model: AdversarialAutoencoder, rows: Array, epoch: int, batch_siz
 
 def _refuse_what_is_not_finite(model: AdversarialAutoencoder, epoch: int, losses: HostArray) -> None:
     """Raise Diverged, naming what went first, unless all losses of an epoch and the parameters it left are finite."""
-    advice = "lower lr_reconstruction or lr_regularization, or look at the prior, and train again from what was saved"
+    advice = "lower lr_reconstruction or lr_regularization, or look at the prior and the images, and train anew"
     wrong = np.argwhere(~np.isfinite(losses))  # in the order of time: step by step, phase by phase
     if len(wrong):
         step, phase = wrong[0].tolist()

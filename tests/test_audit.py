@@ -129,6 +129,33 @@ def swapped_labels(self, codes, rng):
     return 2 * loss
 
 
+def relu_backward_that_spoils_its_argument(self, dy, cache):
+    dy *= 2 * (cache > 0)
+    return dy
+
+
+def step_that_forgets_an_adam(self, x, rng):
+    reconstruction = self.reconstruction_gradient(x, rng)
+    self.reconstruction_adam.step()
+    codes, caches = self.encoder.forward(x, rng)
+    discriminator = self.discriminator_gradient(codes, rng)
+    generator = self.generator_gradient(codes, caches, rng)
+    self.generator_adam.step()
+    return reconstruction, discriminator, generator
+
+
+def forward_that_drops_nothing(self, x, rng=None):
+    caches = []
+    for layer in self.layers:
+        x, cache = layer.forward(x)
+        caches.append(cache)
+    return x, caches
+
+
+def sigmoid_that_overflows(xp, x):
+    return 1 / (1 + xp.exp(-x))
+
+
 def summed_loss(xp, logits, t):
     loss, gradient = right_bce_with_logits(xp, logits, t)
     return loss * logits.size, gradient * logits.size
@@ -167,6 +194,10 @@ right_bce_with_logits = losses.bce_with_logits
         ),
         (npaae.AdversarialAutoencoder, {"generator_gradient": generator_that_saturates}, "phase 3: L = BCE(D(z), 1)"),
         (npaae.AdversarialAutoencoder, {"discriminator_gradient": swapped_labels}, "phase 2: L = BCE(D(z*), 1) + BCE(D(z), 0)"),
+        (ReLU, {"backward": relu_backward_that_spoils_its_argument}, "ReLU: dx = dy · [x > 0]"),
+        (npaae.AdversarialAutoencoder, {"step": step_that_forgets_an_adam}, "step: phases 1, 2, 3, each then moved"),
+        (network.Sequential, {"forward": forward_that_drops_nothing}, "network: dense, ReLU, dropout, …, dense"),
+        (losses, {"sigmoid": sigmoid_that_overflows}, "BCE of logits: finite and right at ±1e4"),
         (model, {"bce_with_logits": summed_loss}, "phase 1: L = BCE(decoder(z), x)"),
     ],
     ids=lambda value: " and ".join(bug.__name__ for bug in value.values()) if isinstance(value, dict) else "",

@@ -320,7 +320,7 @@ def test_a_mirror_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
 def test_a_download_that_unpacks_to_more_than_any_data_set_is_cut_off(tmp_path, monkeypatch, serve):
     publish(monkeypatch, tmp_path / "mirror")
     monkeypatch.setattr(data, "_MIRRORS", {"mnist": (serve(answering(200, gzip.compress(bytes(10**6)))),)})
-    monkeypatch.setattr(data, "_LARGEST", 1000)
+    monkeypatch.setattr(data, "_LARGEST", 5000)
     written = []
     decompressed = data._decompressed
 
@@ -331,7 +331,26 @@ def test_a_download_that_unpacks_to_more_than_any_data_set_is_cut_off(tmp_path, 
     monkeypatch.setattr(data, "_decompressed", watched)
     with pytest.raises(Unavailable, match="not the published file"):
         data.mnist()
-    assert written == [1000]
+    assert written == [5000]
+
+
+def test_a_download_that_never_ends_is_given_up(tmp_path, monkeypatch, serve):
+    publish(monkeypatch, tmp_path / "mirror")
+
+    class Endless(Quiet):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            try:
+                while True:
+                    self.wfile.write(bytes(2**20))
+            except OSError:
+                pass
+
+    monkeypatch.setattr(data, "_LARGEST", 2**22)
+    monkeypatch.setattr(data, "_MIRRORS", {"mnist": (serve(Endless),)})
+    with pytest.raises(Unavailable, match="not the published file"):
+        data.mnist()
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import pytest
 
 import npaae
 from npaae import experiment
+from npaae.errors import CannotWrite
 
 from .running import FIGURES, FILES, command, files, on_a_terminal, rows, run, run_here, stopped, wait_for
 
@@ -197,7 +198,7 @@ def test_an_interrupt_between_an_epochs_two_files_waits_for_both(monkeypatch, tm
     run = a_run(tmp_path / "run")
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     write_losses = run._write_losses
-    monkeypatch.setattr(run, "_write_losses", lambda: (write_losses(), signal.raise_signal(signal.SIGINT)))
+    monkeypatch.setattr(run, "_write_losses", lambda history: (write_losses(history), signal.raise_signal(signal.SIGINT)))
     run.model.epoch = 1
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -292,13 +293,63 @@ def test_what_a_killed_run_left_half_written_is_removed(finished, tmp_path):
     assert files(folder) == FILES
 
 
-@pytest.mark.slow
-def test_a_run_killed_before_it_had_a_model_begins_again(finished, digits, tmp_path):
+def test_a_run_whose_model_is_lost_is_not_silently_begun_again(finished, tmp_path):
+    folder = copied(finished, tmp_path)
+    (folder / "model.npz").unlink()
+    process = run_here("--resume", "--out", folder)
+    assert process.returncode == 1
+    assert f"{folder / 'model.npz'} cannot be used (No such file or directory)" in process.stderr
+    assert len(rows(folder)) == 3
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(digits, tmp_path):
     folder = tmp_path / "run"
-    folder.mkdir()
-    shutil.copy(finished[0] / "config.json", folder)
-    assert run("--resume", "--out", folder).returncode == 0
+    arguments = command("--data-dir", digits, "--epochs", 100_000, "--hidden", 8, "--out", folder)
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: (folder / "config.json").exists(), process)
+            for flags in (["--resume"], ["--overwrite", "--data-dir", digits]):
+                second = run_here(*flags, "--out", folder)
+                assert second.returncode == 2
+                assert f"{folder} is in use by another run; wait for it to end" in second.stderr
+        finally:
+            process.kill()
+    assert run_here("--resume", "--epochs", 1, "--out", folder).returncode in (0, 2)  # free again; 2: it has more epochs
+
+
+def test_a_run_of_one_data_set_is_not_taken_up_by_the_others_example(finished, digits, tmp_path):
+    folder = copied(finished, tmp_path)
+    process = run_here("--resume", "--out", folder, example="fashion_mnist.py")
+    assert process.returncode == 2
+    assert "holds a run of another example, which has a flag sample" in process.stderr
+    run_here("--data-dir", digits, "--epochs", 1, "--hidden", 8, "--out", tmp_path / "clothes", example="fashion_mnist.py")
+    process = run_here("--resume", "--out", tmp_path / "clothes")
+    assert process.returncode == 2
+    assert "holds a run of fashion-mnist, and this is mnist" in process.stderr
+
+
+def test_overwriting_what_cannot_be_written_keeps_the_old_run(finished, digits, tmp_path):
+    folder = copied(finished, tmp_path)
+    no_long_files = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
+    flags = ("--overwrite", "--data-dir", digits, "--epochs", 1, "--out", folder)
+    process = run(*flags, preexec_fn=lambda: exec(no_long_files))
+    assert process.returncode == 1
+    assert "cannot be written (File too large); what it held before is whole" in process.stderr
     assert_equal_runs(folder, finished[0])
+
+
+def test_an_epoch_that_could_not_be_saved_is_not_counted(monkeypatch, tmp_path, capsys):
+    def fail():
+        raise CannotWrite("full")
+
+    def work():
+        with a_run(tmp_path / "run") as run:
+            monkeypatch.setattr(run, "save", fail)
+            run.record(a_record(1))
+
+    with pytest.raises(CannotWrite):
+        work()
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Stopped after 0 epochs.")
 
 
 @pytest.mark.parametrize(
@@ -355,13 +406,16 @@ def damage(path, old, new):
 @pytest.mark.parametrize(
     ("file", "old", "new", "says"),
     [
-        ("config.json", "{", "", "config.json is damaged: JSONDecodeError"),
-        ("config.json", '"flags": {', '"falgs": {', "config.json is damaged: KeyError('flags')"),
+        ("config.json", "{", "", "config.json is damaged: Extra data"),
+        ("config.json", '"flags": {', '"falgs": {', "config.json is damaged: it has no 'flags'"),
         ("config.json", '"batch_size": 100', '"batch_size": "many"', "its flag batch_size is 'many'"),
         ("config.json", '"std": 5.0', '"std": 4.0', "its model.npz and its config.json are of two runs"),
         ("losses.csv", "\n2,", "\n5,", "losses.csv is damaged: it lacks some of the 3 epochs of model.npz"),
         ("losses.csv", "\n3,0", "\n3,x", "losses.csv is damaged: could not convert string to float"),
         ("losses.csv", "epoch,", "epochs,", "losses.csv is damaged: it lacks"),
+        ("losses.csv", "\n2,", "\n2" + 140_000 * "2" + ",", "losses.csv is damaged: field larger than field limit"),
+        ("losses.csv", "\n3,0", "\n3,nan,0", "it has a row of another length"),
+        ("losses.csv", "\n3,0.", "\n3,1e999", "it has a number that is not finite"),
         ("losses.csv", "\n3,", "\n3,3,", "it has a row of another length than its header"),
     ],
 )
@@ -443,7 +497,7 @@ def test_training_that_diverges_is_one_sentence_and_keeps_the_last_whole_epoch(d
     assert re.fullmatch(
         r"mnist\.py: error: training diverged: in epoch 1, step \d, the discriminator loss was (nan|inf); .*\n", process.stderr
     )
-    assert process.stdout.splitlines()[-1].startswith(f"Stopped after 0 epochs. Results are in {tmp_path / 'run'};")
+    assert process.stdout.splitlines()[-1].endswith(f"Stopped after 0 epochs. Results are in {tmp_path / 'run'}")
     assert npaae.AdversarialAutoencoder.load(tmp_path / "run" / "model.npz").epoch == 0
 
 
@@ -470,12 +524,12 @@ def test_a_users_matplotlib_style_does_not_change_the_pictures(finished, digits,
     [
         ("file", "file is a file, where a folder is wanted; name another with --out"),
         ("file/run", r"file/run cannot be made \(Not a directory\); name another folder with --out"),
-        ("sealed/run", r"sealed/run/config.json cannot be written \(.*\); make room or the folder writable, or name another"),
+        ("sealed/run", r"sealed/run/model.npz cannot be written \(.*\); make room or the folder writable, or name another"),
     ],
 )
 def test_a_results_folder_that_cannot_be_had_is_one_sentence_before_training(digits, tmp_path, out, says):
     (tmp_path / "file").touch()
-    (tmp_path / "sealed" / "run" / ".config.json").mkdir(parents=True)
+    (tmp_path / "sealed" / "run").mkdir(parents=True)
     no_new_files = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
     process = run(
         "--data-dir", digits, "--out", tmp_path / out, preexec_fn=lambda: exec(no_new_files) if "sealed" in out else None
@@ -523,7 +577,7 @@ def test_at_most_a_tenth_of_the_time_goes_into_figures_however_long_an_epoch(mon
     run = a_run(tmp_path / "run")
     monkeypatch.setattr(run, "_write_figures", lambda: (drawn.append(clock.now), setattr(clock, "now", clock.now + 1.1)))
     monkeypatch.setattr(run, "save", lambda: None)
-    monkeypatch.setattr(run, "_write_losses", lambda: None)
+    monkeypatch.setattr(run, "_write_losses", lambda history: None)
     while clock.now < 400:
         clock.now += epoch_seconds
         run.record(a_record(len(run.history) + 1))

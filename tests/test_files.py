@@ -51,17 +51,28 @@ def test_a_disk_that_is_full_leaves_what_was_there(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("path", ["", ".", "/"])
-def test_a_folder_is_no_file_to_write(path):
-    with pytest.raises(CannotWrite, match="is a folder, where a file is wanted"), replacing(path):
+@pytest.mark.parametrize("path", ["", ".", "/", "/dev/null"])
+def test_what_is_no_regular_file_is_not_replaced(path):
+    with pytest.raises(CannotWrite, match="is no regular file, where one is wanted; name another"), replacing(path):
         pass
+
+
+def test_of_a_link_the_file_that_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "file")
+    with replacing(tmp_path / "link") as file:
+        file.write(b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere" / "file").read_bytes() == b"new"
 
 
 def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
     (tmp_path / "kept").touch()
+    (tmp_path / ".film.mkv.partial").touch()
     with replacing(tmp_path / "file"):
         (abandoned,) = tmp_path.glob(".file*")
         abandoned.rename(tmp_path / abandoned.name.replace(str(os.getpid()), "1"))
         (tmp_path / abandoned.name).touch()
-    remove_partial(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"kept", "file"}
+    remove_partial(tmp_path, ["file"])
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", "file", ".film.mkv.partial"}

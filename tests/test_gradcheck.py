@@ -124,6 +124,21 @@ def test_richardsons_formula_is_far_better_than_the_plain_one(rng):
     assert better < plain / 20
 
 
+def test_gradients_too_small_or_too_large_to_be_squared_are_still_told_apart(point):
+    for scale in (1e-165, 1e160):
+        assert gradcheck.relative_error(3 * scale * point, scale * point) == pytest.approx(0.5)
+    assert gradcheck.relative_error(np.zeros(3), np.zeros(3)) == 0
+    assert gradcheck.relative_error(np.empty(0), np.empty(0)) == 0
+
+
+def test_a_gradient_that_is_no_number_is_no_good_gradient(point):
+    assert not gradcheck.elementwise(cubes, point, np.full((3, 4), np.nan)) < 1
+
+
+def test_a_direction_may_be_a_list():
+    assert gradcheck.along(cubes, np.array([1.0, 2.0]), [3.0, 12.0], [1.0, -1.0]) < 1e-8
+
+
 # Kinks
 
 
@@ -145,6 +160,13 @@ def test_a_kink_that_no_evaluation_reaches_is_no_matter():
     assert gradcheck.elementwise(relu_sum, x, np.array([0.0, 1.0, 1.0])) < 1e-9
     with pytest.raises(gradcheck.Kink):  # Richardson's longer step does reach it
         gradcheck.elementwise(relu_sum, x, np.array([0.0, 1.0, 1.0]), richardson=True)
+
+
+def test_a_kink_is_looked_for_to_the_last_bit():
+    at_the_kink = np.array([1e-5])  # from which one step of 1e-5 leads to 0 exactly, where ReLU is off
+    with pytest.raises(gradcheck.Kink):
+        gradcheck.elementwise(relu_sum, at_the_kink, np.ones(1))
+    assert gradcheck.elementwise(relu_sum, at_the_kink + 5e-10, np.ones(1)) < 1e-6
 
 
 def test_a_kink_of_a_users_own_function_is_told_by_its_pattern():
@@ -224,6 +246,26 @@ def test_a_layers_noise_is_frozen_by_its_seed(point):
 def test_a_layer_is_checked_by_the_plain_formula_unless_told(point):
     assert gradcheck.layer(Cube(), point) == gradcheck.layer(Cube(), point, richardson=False)
     assert gradcheck.layer(Cube(), point) != gradcheck.layer(Cube(), point, richardson=True)
+
+
+class InPlace:
+    """y = 3x, in place both ways: right, and a vandal."""
+
+    def forward(self, x, rng=None):
+        x *= 3
+        return x, None
+
+    def backward(self, dy, cache):
+        dy *= self.derivative
+        return dy
+
+
+@pytest.mark.parametrize(("derivative", "right"), [(3.0, True), (-3.0, False), (1.0, False)])
+def test_a_layer_that_works_in_place_is_judged_rightly_and_spoils_nothing(point, derivative, right):
+    layer, before = InPlace(), point.copy()
+    layer.derivative = derivative
+    assert (gradcheck.layer(layer, point) < 1e-9) == right
+    np.testing.assert_array_equal(point, before)
 
 
 def test_the_cotangent_is_of_order_one_and_not_the_layers_own_noise(point):

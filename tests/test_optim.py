@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from npaae import backend, optim
+from npaae.errors import InvalidInput
 from npaae.optim import Adam
 
 
@@ -57,6 +58,22 @@ def test_vectors_of_several_chunks_are_swept_whole(rng, monkeypatch):
         adam_of_three.step()
     np.testing.assert_array_equal(pieces, whole)
     assert not np.any(pieces == start)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"learning_rate": -1}, "learning_rate=-1 came; it must be a number above 0 and at most 1"),
+        ({"beta1": 1}, "beta1=1 came; it must be a number of at least 0 and below 1"),
+        ({"beta2": 1.0}, "beta2=1.0 came; it must be a number of at least 0 and below 1"),
+        ({"epsilon": 0}, "epsilon=0 came; it must be a positive, finite number"),
+        ({"gradient": np.ones(1)}, r"parameters of shape \(3,\) and a gradient of \(1,\) came; pass flat ones of one size"),
+        ({"parameters": np.ones((3, 1)), "gradient": np.ones((3, 1))}, r"parameters of shape \(3, 1\)"),
+    ],
+)
+def test_an_argument_outside_its_range_is_refused(arguments, says):
+    with pytest.raises(InvalidInput, match=f"^{says}"):
+        Adam(np, **({"parameters": np.ones(3), "gradient": np.ones(3), "learning_rate": 0.1} | arguments))
 
 
 def test_the_sweep_is_told_where_the_vectors_lie(monkeypatch):
