@@ -106,7 +106,7 @@ def numerical_gradient(f: Function, x: Array, *, pattern: Function | None = None
 
 def relative_error(analytical: Any, numerical: Any) -> float:
     """‖a − n‖ / (‖a‖ + ‖n‖) in the Euclidean norm over all elements; 0 where both vanish."""
-    a, n = np.asarray(analytical, float), np.asarray(numerical, float)
+    a, n = np.asarray(analytical), np.asarray(numerical)
     largest = max(float(np.abs(a).max(initial=0)), float(np.abs(n).max(initial=0)))
     if largest == 0:
         return 0.0
