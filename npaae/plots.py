@@ -43,6 +43,7 @@ def losses(history: Sequence[Record]) -> Figure:
     right.set(title="Generator")
     for axes in (left, middle, right):
         axes.lines[0].set_marker(marker)
+        axes.autoscale(axis="y")  # or a line of balance just inside the curve's margin lies on the frame, unseen
         if len(epochs) > 1:
             axes.set_xlim(epochs[0], epochs[-1])
         axes.set_xlabel("epoch")

@@ -36,6 +36,13 @@ def test_the_loss_curves_hold_every_epoch_and_the_lines_of_balance(small_model, 
     drawn(figure)
 
 
+@pytest.mark.parametrize("loss", [1.377, 1.0, 1.386])
+def test_the_line_of_balance_lies_clear_of_the_frame_wherever_the_curve_ends(loss):
+    history = [npaae.Record(k, 0.3, value, 0.8, 0.3, (), (), 1.0) for k, value in enumerate((1.18, loss), start=1)]
+    bottom, top = plots.losses(history).axes[1].get_ylim()
+    assert top - 2 * np.log(2) > 0.02 * (top - bottom)
+
+
 def test_the_loss_curves_can_be_drawn_before_the_first_epoch_ends():
     drawn(plots.losses([]))
 
