@@ -30,7 +30,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from math import isfinite
 from pathlib import Path
@@ -111,11 +111,7 @@ class Run:
             raise BadFile(
                 f"{self.folder} is damaged: its {MODEL} and its {CONFIG} are of two runs; train anew in another folder"
             )
-        if config["data_sha256"] != _digest(self.dataset):
-            raise InvalidInput(
-                f"{self.dataset.source} came, and the run in {self.folder} was trained on {config['data']}, with other "
-                "content; name that data again, or name another folder"
-            )
+        _refuse_other_data(self.folder, config, self.dataset)
         if self.flags.epochs < self.model.epoch:
             raise InvalidInput(
                 f"--epochs {self.flags.epochs} came, and the run in {self.folder} has {self.model.epoch} already; "
@@ -256,6 +252,35 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadFile(f"{path} is damaged: {one_line(error)}; train anew in another folder") from error
     return dict(config)
+
+
+def reopen(folder: Path, data_dir: Path | None = None) -> tuple[str, AdversarialAutoencoder, data.Dataset]:
+    """(name, model, data set) of the run in `folder`, finished or not, as its last whole epoch left them.
+
+    The data set is the one that the run was trained on, found as the run found it, or in `data_dir`.
+
+    Raises InvalidInput where the folder holds no run, or the data found are others than the run's; BadFile where a file is
+    damaged; Unavailable where the data cannot be had; and OSError where something cannot be read.
+    """
+    config = read_config(folder)
+    name, flags = config["name"], config["flags"]
+    if name not in ("mnist", "fashion-mnist"):
+        raise BadFile(f"{folder / CONFIG} is damaged: its name is {name!r}; use another run")
+    model = AdversarialAutoencoder.load(folder / MODEL)
+    dataset = data.mnist_sample() if name == "mnist" and data_dir is None else None
+    if dataset is None or config["data_sha256"] != _digest(dataset):
+        load = data.mnist if name == "mnist" else data.fashion_mnist
+        dataset = load(data_dir or flags.get("data_dir"))
+        _refuse_other_data(folder, config, dataset)
+    return name, model, dataset
+
+
+def _refuse_other_data(folder: Path, config: Mapping[str, Any], dataset: data.Dataset) -> None:
+    if config["data_sha256"] != _digest(dataset):
+        raise InvalidInput(
+            f"{dataset.source} came, and the run in {folder} was trained on {config['data']}, with other "
+            "content; name that data again, or name another folder"
+        )
 
 
 def _read_losses(path: Path, model: AdversarialAutoencoder) -> list[Record]:
