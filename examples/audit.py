@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npaae import AdversarialAutoencoder as Model
-from npaae import gradcheck, layers
+from npaae import gradcheck, layers, priors
 from npaae.backend import CHUNK
 from npaae.layers import Dense, Dropout, ReLU, Sigmoid
 from npaae.losses import bce, bce_with_logits
@@ -262,36 +262,50 @@ def reconstruction_loss(model: Model, x: Array, rng: Rng) -> Any:
 
 def discriminator(model: Model, x: Array, rng: Rng) -> Any:
     codes, _ = model.encoder.forward(x, rng)
-    return model.discriminator_gradient(codes, rng)
+    return model.discriminator_gradient(codes, rng, labels_of(x, model))
 
 
 def discriminator_loss(model: Model, x: Array, rng: Rng) -> Any:
     codes, _ = model.encoder.forward(x, rng)
-    real = model.prior(rng, len(x), model.latent)
+    if model.classes:
+        labels, u = labels_of(x, model), rng.random(len(x))
+        real = model.prior.along(rng, np.where(labels == model.classes, u, (labels + u) / model.classes))
+        real, codes = (np.hstack((z, np.eye(model.classes + 1)[labels])) for z in (real, codes))
+    else:
+        real = model.prior(rng, len(x), model.latent)
     logits, _ = model.discriminator.forward(np.concatenate((real, codes)), rng)
     return entropy(logits[: len(x)], 1.0) + entropy(logits[len(x) :], 0.0)
 
 
 def generator(model: Model, x: Array, rng: Rng) -> Any:
     codes, caches = model.encoder.forward(x, rng)
-    return model.generator_gradient(codes, caches, rng)
+    return model.generator_gradient(codes, caches, rng, labels_of(x, model))
 
 
 def generator_loss(model: Model, x: Array, rng: Rng) -> Any:
     codes, _ = model.encoder.forward(x, rng)
+    if model.classes:
+        codes = np.hstack((codes, np.eye(model.classes + 1)[labels_of(x, model)]))
     return entropy(model.discriminator.forward(codes, rng)[0], 1.0)
+
+
+def labels_of(x: Array, model: Model) -> Any:
+    """A label for each row, "unlabelled" among them; None where the model has no classes."""
+    return np.arange(len(x)) % (model.classes + 1) if model.classes else None
 
 
 Phase = Callable[[Model, Array, Rng], Any]
 
 
-def a_model(rng: Rng) -> tuple[Model, Array, int]:
-    """A small model, a batch for it, and the seed of its masks and draws."""
+def a_model(rng: Rng, classes: int = 0) -> tuple[Model, Array, int]:
+    """A small model, a batch for it, and the seed of its masks and draws; with classes its discriminator is told labels."""
     latent, visible, *hidden = rng.integers(2, 9, 4).tolist()
     model = Model(
         hidden=hidden,
-        latent=latent,
+        latent=2 if classes else latent,
         visible=visible,
+        prior=priors.gaussian_mixture(components=classes) if classes else priors.gaussian(),
+        classes=classes,
         dropout=rng.uniform(0, 0.5),
         discriminator_dropout=rng.uniform(0, 0.5),
         dtype="float64",
@@ -301,9 +315,9 @@ def a_model(rng: Rng) -> tuple[Model, Array, int]:
     return model, read_only(rng.random((int(rng.integers(1, 9)), visible))), a_seed(rng)
 
 
-def phase_gradient(rng: Rng, phase: Phase, adam_name: str) -> float:
+def phase_gradient(rng: Rng, phase: Phase, adam_name: str, classes: int = 0) -> float:
     """Along a random direction through all the parameters that the phase moves, dropout on."""
-    model, x, seed = a_model(rng)
+    model, x, seed = a_model(rng, classes)
     adam = getattr(model, adam_name)
     model.gradient[:] = np.nan  # what is not overwritten shows
     phase(model, x, np.random.default_rng(seed))
@@ -316,8 +330,8 @@ def phase_gradient(rng: Rng, phase: Phase, adam_name: str) -> float:
     return gradcheck.along(loss, start, gradient, rng.standard_normal(start.size), richardson=True)
 
 
-def phase_loss(rng: Rng, phase: Phase, definition: Phase) -> float:
-    model, x, seed = a_model(rng)
+def phase_loss(rng: Rng, phase: Phase, definition: Phase, classes: int = 0) -> float:
+    model, x, seed = a_model(rng, classes)
     expected = definition(model, x, np.random.default_rng(seed))
     return gradcheck.relative_error(phase(model, x, np.random.default_rng(seed)), expected)
 
@@ -465,6 +479,10 @@ ROWS = (
     Row("phase 3: L = BCE(D(z), 1)", THREE, VALUE, phase_loss, (generator, generator_loss), 1e-12),
     Row("phase 3: dL by encoder, through D", THREE, ALONG, phase_gradient, GENERATOR, 1e-6),
     Row("phase 3: moves nothing else, D least of all", THREE, "numbers changed", phase_isolation, GENERATOR, 0),
+    Row("phase 2 with labels: L", TWO, VALUE, phase_loss, (discriminator, discriminator_loss, 3), 1e-12),
+    Row("phase 2 with labels: dL by discriminator", TWO, ALONG, phase_gradient, (*DISCRIMINATOR, 3), 1e-6),
+    Row("phase 3 with labels: L", THREE, VALUE, phase_loss, (generator, generator_loss, 3), 1e-12),
+    Row("phase 3 with labels: dL by encoder", THREE, ALONG, phase_gradient, (*GENERATOR, 3), 1e-6),
     Row("step: phases 1, 2, 3, each then moved", Model.step, "numbers that differ", step_order, (), 0),
     Row("model: its rates where they belong", Model, "numbers that differ", parts, (), 0),
     Row("decode: σ(decoder(z)), dropout off", Model.decode, "the formula, written again", decoding, (), 1e-12),

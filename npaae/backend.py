@@ -44,6 +44,11 @@ def array_module(backend: str) -> ModuleType:
         raise
 
 
+def module_of(array: Array) -> ModuleType:
+    """The array module that an array belongs to."""
+    return np if isinstance(array, np.ndarray) else _cupy_on_a_gpu()
+
+
 def _cupy_on_a_gpu() -> ModuleType:
     try:
         import cupy

@@ -1,7 +1,7 @@
 """The file format of a saved model: an .npz archive of plain arrays, which `numpy.load` opens without pickle.
 
 format      the version of this layout
-config      the model's constructor arguments, the seed among them, as JSON
+config      the model's constructor arguments, the seed among them, as JSON (see `upgraded`)
 epoch       epochs trained so far
 theta       the flat parameter vector, in the order encoder, decoder, discriminator
 <optimiser>.M, <optimiser>.V, <optimiser>.t       each Adam's two moments and its step count
@@ -20,7 +20,7 @@ from .backend import HostArray
 from .errors import BadFile, one_line
 from .files import replacing
 
-FORMAT = 1
+FORMAT = 2
 
 
 def write(path: str | os.PathLike[str], config: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
@@ -44,11 +44,22 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, HostAr
             version, config = int(arrays.pop("format")), json.loads(str(arrays.pop("config")))
         except Exception as error:  # zipfile and numpy raise a dozen kinds over damaged files
             raise BadFile(f"{name} is not a whole model saved by npaae: {one_line(error)}; use another copy") from error
-    if version != FORMAT:
-        raise BadFile(f"{name} has format {version}, this npaae reads format {FORMAT}; use the npaae that wrote it")
+    if version not in (1, FORMAT):
+        raise BadFile(f"{name} has format {version}, this npaae reads formats 1 and {FORMAT}; use the npaae that wrote it")
     if not isinstance(config, dict):
         raise BadFile(f"{name} is damaged: its configuration is no JSON object; use another copy")
-    return config, arrays
+    return upgraded(config) if version == 1 else config, arrays
+
+
+def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of format 1 as format 2 has it, which names its prior and says how many classes there are.
+
+    One of format 2 stays as it is.
+    """
+    config = {"classes": 0, **config}
+    if isinstance(prior := config.get("prior"), dict):
+        config["prior"] = {"name": "gaussian", **prior}  # there were no others
+    return config
 
 
 def _members(file: BinaryIO) -> dict[str, HostArray]:

@@ -18,6 +18,10 @@ class InvalidInput(UserError, ValueError):
     """An argument outside its range, or an array of the wrong shape, type or values."""
 
 
+class PriorRefused(InvalidInput):
+    """A prior that does not do what a prior must."""
+
+
 class BadFile(UserError, ValueError):
     """A file that is not what its name promises: truncated, altered, or of another kind."""
 

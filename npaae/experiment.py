@@ -40,6 +40,7 @@ from typing import Any, Self, TextIO
 from tqdm import tqdm
 
 from . import data
+from .checkpoint import upgraded
 from .errors import BadFile, CannotWrite, Diverged, InvalidInput, Unavailable, one_line
 from .files import remove_partial, replacing
 from .interrupts import uninterrupted
@@ -107,7 +108,7 @@ class Run:
         config = read_config(self.folder)
         if config["name"] != self.name:
             raise InvalidInput(f"{self.folder} holds a run of {config['name']}, and this is {self.name}; name another folder")
-        if config["model"] != json.loads(json.dumps(self.model.config)):
+        if upgraded(config["model"]) != json.loads(json.dumps(self.model.config)):
             raise BadFile(
                 f"{self.folder} is damaged: its {MODEL} and its {CONFIG} are of two runs; train anew in another folder"
             )

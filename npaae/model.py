@@ -12,20 +12,19 @@ whose layer counts, losses, dropout and learning rates the defaults are.
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Self
 
 import numpy as np
 
 from . import checkpoint
 from .backend import SAMPLE, WEIGHTS, Array, Generator, HostArray, array_module, generator, to_host
-from .errors import BadFile, InvalidInput, fraction, learning_rate, one_line, whole_number
+from .errors import BadFile, InvalidInput, PriorRefused, fraction, learning_rate, one_line, whole_number
 from .images import as_rows, checked_rows, host_array, unit_interval
 from .layers import sigmoid
 from .losses import bce_with_logits
 from .network import parameter_count, perceptron
 from .optim import Adam
-from .priors import Prior, gaussian
+from .priors import Divisible, Prior, from_config, gaussian, to_config
 
 Images = Any  # whatever `images.as_rows` accepts
 
@@ -37,6 +36,9 @@ class AdversarialAutoencoder:
 
     hidden: the widths of the encoder's hidden layers; the decoder mirrors them and the discriminator has them too.
     latent, visible: dimensions of a code and of an image. prior: a callable (rng, n, dim) → (n, dim) samples.
+    classes: 0, or how many there are of which the discriminator is told (the paper's section 2.3): it then sees each code
+    beside its label, one-hot, with a last place that says "unlabelled", and each class goes to its own part of the prior,
+    which must be one with parts (`gaussian_mixture`, `swiss_roll`; see `priors`).
     dropout, discriminator_dropout: rates in [0, 1) after the hidden layers of encoder and decoder, and of the discriminator.
     lr_reconstruction, lr_regularization: Adam's step sizes in (0, 1], in phase 1 and in phases 2 and 3.
     backend: "numpy", "cupy" or "auto". dtype: "float32" to run, "float64" to audit. seed: a whole number ≥ 0; it fixes
@@ -59,6 +61,7 @@ class AdversarialAutoencoder:
         latent: int = 2,
         visible: int = 784,
         prior: Prior = gaussian(std=5.0),
+        classes: int = 0,
         dropout: float = 0.25,
         discriminator_dropout: float = 0.20,
         lr_reconstruction: float = 5e-4,
@@ -75,6 +78,7 @@ class AdversarialAutoencoder:
         if not hidden:
             raise InvalidInput("hidden=() came; give the width of at least one hidden layer")
         latent, visible = whole_number("latent", latent, 1), whole_number("visible", visible, 1)
+        classes = whole_number("classes", classes, 0)
         dropout = fraction("dropout", dropout)
         discriminator_dropout = fraction("discriminator_dropout", discriminator_dropout)
         lr_reconstruction = learning_rate("lr_reconstruction", lr_reconstruction)
@@ -85,13 +89,14 @@ class AdversarialAutoencoder:
 
         self.xp = xp = array_module(backend)
         self.dtype = np.dtype(dtype)
-        self.latent, self.visible, self.seed = latent, visible, seed
+        self.latent, self.visible, self.classes, self.seed = latent, visible, classes, seed
         self.epoch = 0
         self.config = {
             "hidden": hidden,
             "latent": latent,
             "visible": visible,
             "prior": None,  # which `_impose` fills in
+            "classes": classes,
             "dropout": dropout,
             "discriminator_dropout": discriminator_dropout,
             "lr_reconstruction": lr_reconstruction,
@@ -100,7 +105,7 @@ class AdversarialAutoencoder:
             "seed": seed,
         }
 
-        encoder_sizes, decoder_sizes, discriminator_sizes = sizes = _layer_sizes(hidden, latent, visible)
+        encoder_sizes, decoder_sizes, discriminator_sizes = sizes = _layer_sizes(hidden, latent, visible, classes)
         encoder_end = parameter_count(encoder_sizes)
         decoder_end = encoder_end + parameter_count(decoder_sizes)
         encoder, decoder = slice(0, encoder_end), slice(encoder_end, decoder_end)
@@ -132,26 +137,30 @@ class AdversarialAutoencoder:
 
     # Training: the algorithm box of the paper
 
-    def step(self, x: Array, rng: Generator) -> tuple[Array, Array, Array]:
+    def step(self, x: Array, rng: Generator, labels: Array | None = None) -> tuple[Array, Array, Array]:
         """Train on one batch: the three phases, in order, dropout on in each.
 
         x: (n, visible) on the backend, uint8 or floats in [0, 1] (the values are not checked here); it is not written to.
         rng: the backend's random generator, from which the dropout masks and the prior's samples are drawn.
+        labels: (n,) whole numbers on the backend where the model has classes, `classes` itself meaning "unlabelled" (they
+        are not checked here either); None where it has none.
 
         Returns the losses (reconstruction, discriminator, generator), each taken before its phase's update, as
         0-dimensional values on the backend. The discriminator's is a sum of two means: where it cannot tell the codes
         from the prior it is 2 ln 2 = 1.386, and the generator's is ln 2 = 0.693.
         """
         x = unit_interval(as_rows(self.xp.asarray(x), self.visible), self.dtype)
+        if (labels is None) != (self.classes == 0):
+            raise InvalidInput(f"labels={labels} came to a model of {self.classes} classes; pass one an image, or set classes")
 
         reconstruction_loss = self.reconstruction_gradient(x, rng)
         self.reconstruction_adam.step()
 
         codes, encoder_caches = self.encoder.forward(x, rng)  # phase 2 leaves the encoder alone: one pass serves both
-        discriminator_loss = self.discriminator_gradient(codes, rng)
+        discriminator_loss = self.discriminator_gradient(codes, rng, labels)
         self.discriminator_adam.step()
 
-        generator_loss = self.generator_gradient(codes, encoder_caches, rng)
+        generator_loss = self.generator_gradient(codes, encoder_caches, rng, labels)
         self.generator_adam.step()
         return reconstruction_loss, discriminator_loss, generator_loss
 
@@ -167,38 +176,59 @@ class AdversarialAutoencoder:
         self.encoder.backward(dcodes, encoder_caches, inputs=False)
         return loss
 
-    def discriminator_gradient(self, codes: Array, rng: Generator) -> Array:
+    def discriminator_gradient(self, codes: Array, rng: Generator, labels: Array | None = None) -> Array:
         """Phase 2: L = BCE(D(z*), 1) + BCE(D(z), 0), each a mean over n, for z* drawn from the prior.
 
         Writes dL/dθ for the discriminator into `gradient` and returns L. codes: z, (n, latent), taken as constants.
+        labels: of z, and so of z*, which is drawn to have the same: that leaves nothing but the codes to tell them apart by.
         """
         n = len(codes)
-        real = self.draw_prior(rng, n)
+        real = self._beside(self.draw_prior(rng, n, labels), labels)
+        fake = self._beside(codes, labels)
         # One batch of both: a single forward pass, whose caches cannot be mistaken for another's.
-        logits, caches = self.discriminator.forward(self.xp.concatenate((real, codes)), rng)  # (2n, latent) -> (2n, 1)
+        logits, caches = self.discriminator.forward(self.xp.concatenate((real, fake)), rng)  # (2n, inputs) -> (2n, 1)
         real_loss, dreal = bce_with_logits(self.xp, logits[:n], 1.0)
         fake_loss, dfake = bce_with_logits(self.xp, logits[n:], 0.0)
         self.discriminator.backward(self.xp.concatenate((dreal, dfake)), caches, inputs=False)
         return real_loss + fake_loss
 
-    def generator_gradient(self, codes: Array, encoder_caches: Sequence[Any], rng: Generator | None) -> Array:
+    def generator_gradient(
+        self, codes: Array, encoder_caches: Sequence[Any], rng: Generator | None, labels: Array | None = None
+    ) -> Array:
         """Phase 3: L = BCE(D(z), 1), the mean over n; the non-saturating form, for it falls where D is not yet fooled.
 
         Writes dL/dθ for the encoder into `gradient` and returns L. The gradient passes *through* the discriminator, of
         which nothing is written. codes, encoder_caches: what the encoder's forward pass returned.
         """
-        logits, discriminator_caches = self.discriminator.forward(codes, rng)  # (n, latent) -> (n, 1)
+        logits, discriminator_caches = self.discriminator.forward(self._beside(codes, labels), rng)  # (n, inputs) -> (n, 1)
         loss, dlogits = bce_with_logits(self.xp, logits, 1.0)
-        dcodes = self.discriminator.backward(dlogits, discriminator_caches, parameters=False)
+        dinputs = self.discriminator.backward(dlogits, discriminator_caches, parameters=False)
+        dcodes = dinputs[:, : self.latent]  # type: ignore[index]  # the labels beside them are constants
         self.encoder.backward(dcodes, encoder_caches, inputs=False)
         return loss
 
-    def draw_prior(self, rng: Generator, n: int) -> Array:
+    def _beside(self, codes: Array, labels: Array | None) -> Array:
+        """What the discriminator sees: the codes, (n, latent); with labels each beside its own, (n, latent + classes + 1)."""
+        if labels is None:
+            return codes
+        one_hot = labels[:, None] == self.xp.arange(self.classes + 1)  # (n, 1) and (classes + 1,) -> (n, classes + 1)
+        return self.xp.concatenate((codes, one_hot.astype(self.dtype)), axis=1)
+
+    def draw_prior(self, rng: Generator, n: int, labels: Array | None = None) -> Array:
         """n samples of the prior, (n, latent), on the backend and in the model's dtype.
+
+        With labels, (n,), each of the part of the prior that is its class's, those unlabelled of the whole: position
+        (label + u) / classes, or u, for u uniform in [0, 1).
 
         Raises InvalidInput where the prior returns another shape, or no real numbers.
         """
-        samples = self.xp.asarray(self.prior(rng, n, self.latent))
+        if labels is None:
+            samples = self.prior(rng, n, self.latent)
+        else:
+            position = rng.random(n)
+            position = self.xp.where(labels < self.classes, (labels + position) / self.classes, position)
+            samples = self.prior.along(rng, position)  # type: ignore[attr-defined]
+        samples = self.xp.asarray(samples)
         if samples.shape != (n, self.latent) or samples.dtype.kind not in "fiu":
             raise InvalidInput(
                 f"the prior returned an array of shape {samples.shape} and type {samples.dtype}; "
@@ -208,16 +238,21 @@ class AdversarialAutoencoder:
 
     def _impose(self, prior: Prior) -> None:
         """Take up a prior, and find out now, not in the middle of a first step, whether it does what a prior must."""
+        if self.classes and not isinstance(prior, Divisible):
+            raise PriorRefused(
+                f"prior={prior!r} came with classes={self.classes}; pass one with parts for them, such as gaussian_mixture"
+            )
         self.prior = prior
-        self.config["prior"] = asdict(prior) if type(prior) is gaussian else None
+        self.config["prior"] = to_config(prior)
         wanted = f"prior={prior!r} came; a prior is a callable (rng, n, dim) -> (n, dim) real, finite numbers"
+        labels = self.xp.asarray([0, self.classes]) if self.classes else None
         try:
             with np.errstate(over="ignore"):
-                samples = self.draw_prior(generator(self.xp, self.seed, SAMPLE), 2)
+                samples = self.draw_prior(generator(self.xp, self.seed, SAMPLE), 2, labels)
         except (TypeError, ValueError) as error:
-            raise InvalidInput(f"{wanted}: {error}") from error
+            raise PriorRefused(f"{wanted}: {error}") from error
         if not bool(self.xp.isfinite(samples).all()):
-            raise InvalidInput(f"{wanted}: it returned NaN, infinity or numbers too large for {self.dtype}")
+            raise PriorRefused(f"{wanted}: it returned NaN, infinity or numbers too large for {self.dtype}")
 
     # Use: NumPy arrays in, NumPy arrays out, dropout off
 
@@ -298,17 +333,17 @@ class AdversarialAutoencoder:
             file = os.fspath(path)
             raise InvalidInput(f"{file} was trained with a prior of your own; pass it again, as load(path, prior=…)")
         try:
-            sizes = _layer_sizes(config["hidden"], config["latent"], config["visible"])
+            sizes = _layer_sizes(config["hidden"], config["latent"], config["visible"], config["classes"])
             if saved["theta"].size != sum(map(parameter_count, sizes)):  # before memory is taken for as many
                 raise InvalidInput(f"its {saved['theta'].size:,} parameters do not fit its own layer sizes")
-            model = cls(**config, prior=gaussian(**(saved_prior or {})), backend=backend)
+            model = cls(**config, prior=from_config(saved_prior) if prior is None else prior, backend=backend)
             if missing := model.config.keys() - config.keys() - {"prior"}:
                 raise KeyError(min(missing))
             model._restore(saved)
         except (KeyError, TypeError, InvalidInput) as error:
+            if prior is not None and isinstance(error, PriorRefused):
+                raise  # it is the caller's fault, not the file's
             raise BadFile(f"{os.fspath(path)} is damaged: {one_line(error)}; use another copy") from error
-        if prior is not None:
-            model._impose(prior)
         return model
 
     def _restore(self, saved: Mapping[str, HostArray]) -> None:
@@ -334,7 +369,7 @@ class AdversarialAutoencoder:
         return {"theta": self.theta, **moments}
 
 
-def _layer_sizes(hidden: Iterable[int], latent: int, visible: int) -> tuple[tuple[int, ...], ...]:
+def _layer_sizes(hidden: Iterable[int], latent: int, visible: int, classes: int) -> tuple[tuple[int, ...], ...]:
     """The layer sizes of encoder, decoder and discriminator."""
     encoder = (visible, *hidden, latent)
-    return encoder, encoder[::-1], (latent, *hidden, 1)
+    return encoder, encoder[::-1], (latent + (classes + 1 if classes else 0), *hidden, 1)

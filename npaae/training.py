@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import backend
 from .backend import Array, HostArray, to_host
-from .errors import Diverged, whole_number
-from .images import checked_rows, unit_interval
+from .errors import Diverged, InvalidInput, whole_number
+from .images import checked_rows, host_array, unit_interval
 from .losses import bce_with_logits
 from .model import ROWS_AT_ONCE, AdversarialAutoencoder, Images
 
@@ -37,6 +37,7 @@ def train(
     model: AdversarialAutoencoder,
     train_images: Images,
     *,
+    labels: Any = None,
     test_images: Images | None = None,
     epochs: int = 100,
     batch_size: int = 100,
@@ -48,24 +49,48 @@ def train(
     and the prior's draws depend on the model's seed and the epoch's number alone, so a loaded model trains on as if it
     had never stopped.
 
-    Raises InvalidInput, at the call and not at the first record, for images that `encode` refuses, epochs below 0 or a
-    batch size below 1; and Diverged, in place of an epoch's record, where a loss or a parameter has become NaN or infinite.
-    The model is then past use: go back to what was saved.
+    labels: one whole number a training image where the model has classes; `model.classes` itself means "unlabelled".
+
+    Raises InvalidInput, at the call and not at the first record, for images that `encode` refuses, labels that do not fit
+    the images or the model's classes, epochs below 0 or a batch size below 1; and Diverged, in place of an epoch's record,
+    where a loss or a parameter has become NaN or infinite. The model is then past use: go back to what was saved.
     """
     epochs, batch_size = whole_number("epochs", epochs, 0), whole_number("batch_size", batch_size, 1)
     rows = model.xp.asarray(checked_rows(train_images, model.visible))
     test_rows = None if test_images is None else model.xp.asarray(checked_rows(test_images, model.visible))
-    return _epochs(model, rows, test_rows, epochs, batch_size)
+    row_labels = None if labels is None else model.xp.asarray(_checked_labels(labels, len(rows), model.classes))
+    if row_labels is None and model.classes:
+        raise InvalidInput(f"no labels came to a model of {model.classes} classes; pass labels=, one an image")
+    return _epochs(model, rows, row_labels, test_rows, epochs, batch_size)
+
+
+def _checked_labels(labels: Any, n: int, classes: int) -> HostArray:
+    """The labels as an array; raises InvalidInput unless they are n whole numbers from 0 to `classes`."""
+    if not classes:
+        raise InvalidInput("labels came to a model without classes; build it with classes=, or leave them out")
+    array = host_array("labels", labels)
+    if array.shape != (n,) or array.dtype.kind not in "iu":
+        raise InvalidInput(f"labels of shape {array.shape} and type {array.dtype} came; pass {n} whole numbers, one an image")
+    if array.min() < 0 or array.max() > classes:
+        raise InvalidInput(
+            f"labels from {array.min()} to {array.max()} came; pass 0 to {classes - 1}, or {classes} for an unlabelled image"
+        )
+    return array
 
 
 def _epochs(
-    model: AdversarialAutoencoder, rows: Array, test_rows: Array | None, epochs: int, batch_size: int
+    model: AdversarialAutoencoder,
+    rows: Array,
+    labels: Array | None,
+    test_rows: Array | None,
+    epochs: int,
+    batch_size: int,
 ) -> Iterator[Record]:
     for _ in range(epochs):
         epoch = model.epoch + 1
         start = time.perf_counter()
         with np.errstate(over="ignore", invalid="ignore"):  # in place of NumPy's warnings, the one error below
-            losses = _one_epoch(model, rows, epoch, batch_size)
+            losses = _one_epoch(model, rows, labels, epoch, batch_size)
             _refuse_what_is_not_finite(model, epoch, losses)
             model.epoch = epoch
             test_loss, code_mean, code_std = (None, (), ()) if test_rows is None else evaluate(model, test_rows)
@@ -75,7 +100,7 @@ def _epochs(
         yield Record(epoch, reconstruction, discriminator, generator, test_loss, code_mean, code_std, seconds)
 
 
-def _one_epoch(model: AdversarialAutoencoder, rows: Array, epoch: int, batch_size: int) -> HostArray:
+def _one_epoch(model: AdversarialAutoencoder, rows: Array, labels: Array | None, epoch: int, batch_size: int) -> HostArray:
     """Every step of one epoch; returns their losses, (steps, 3) in float64."""
     xp, n = model.xp, len(rows)
     rng = backend.generator(xp, model.seed, backend.NOISE, epoch)
@@ -83,7 +108,8 @@ def _one_epoch(model: AdversarialAutoencoder, rows: Array, epoch: int, batch_siz
     starts = range(0, n, batch_size)
     losses = xp.empty((len(starts), 3))  # on the backend until the epoch is over: reading a number makes a GPU wait
     for i, start in enumerate(starts):
-        losses[i] = xp.stack(model.step(rows[order[start : start + batch_size]], rng))
+        batch = order[start : start + batch_size]
+        losses[i] = xp.stack(model.step(rows[batch], rng, None if labels is None else labels[batch]))
     return to_host(losses)
 
 

@@ -99,7 +99,7 @@ def _in_place(function):
     return operate
 
 
-for name in ("add", "sub", "mul", "truediv", "matmul", "lt", "le", "gt", "ge", "eq", "and_"):
+for name in ("add", "sub", "mul", "truediv", "pow", "matmul", "lt", "le", "gt", "ge", "eq", "and_"):
     forward, reflected = _binary(getattr(operator, name))
     setattr(DeviceArray, f"__{name.rstrip('_')}__", forward)
     setattr(DeviceArray, f"__r{name.rstrip('_')}__", reflected)
@@ -147,8 +147,8 @@ def _as_it_is(value, dtype=None):
 
 
 FUNCTIONS = (
-    "abs", "concatenate", "divide", "empty_like", "exp", "isfinite", "log", "log1p", "matmul", "maximum", "minimum", "sqrt",
-    "stack", "sum", "zeros_like",
+    "abs", "concatenate", "cos", "divide", "empty_like", "exp", "floor", "isfinite", "log", "log1p", "matmul", "maximum",
+    "minimum", "sin", "sqrt", "stack", "sum", "where", "zeros_like",
 )  # fmt: skip
 device = SimpleNamespace(
     __name__="strict",
@@ -156,6 +156,7 @@ device = SimpleNamespace(
     asarray=_as_it_is,
     float32=np.float32,
     random=SimpleNamespace(default_rng=Generator),
+    arange=lambda stop: wrap(np.arange(stop)),
     empty=_new(np.empty),
     zeros=_new(np.zeros),
     **{name: _on_device(getattr(np, name)) for name in FUNCTIONS},

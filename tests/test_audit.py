@@ -106,21 +106,21 @@ def adam_with_the_correction_of_step_one(self):
     self.parameters -= self.learning_rate * m / (np.sqrt(v) + self.epsilon)
 
 
-def generator_that_moves_the_discriminator(self, codes, encoder_caches, rng):
+def generator_that_moves_the_discriminator(self, codes, encoder_caches, rng, labels=None):
     logits, caches = self.discriminator.forward(codes, rng)
     loss, dlogits = losses.bce_with_logits(self.xp, logits, 1.0)
     self.encoder.backward(self.discriminator.backward(dlogits, caches), encoder_caches, inputs=False)
     return loss
 
 
-def generator_that_saturates(self, codes, encoder_caches, rng):
+def generator_that_saturates(self, codes, encoder_caches, rng, labels=None):
     logits, caches = self.discriminator.forward(codes, rng)
     loss, dlogits = losses.bce_with_logits(self.xp, logits, 0.0)
     self.encoder.backward(self.discriminator.backward(-dlogits, caches, parameters=False), encoder_caches, inputs=False)
     return -loss
 
 
-def swapped_labels(self, codes, rng):
+def swapped_labels(self, codes, rng, labels=None):
     real, n = self.draw_prior(rng, len(codes)), len(codes)
     logits, caches = self.discriminator.forward(np.concatenate((real, codes)), rng)
     t = np.repeat([[0.0], [1.0]], n, axis=0)
@@ -129,12 +129,20 @@ def swapped_labels(self, codes, rng):
     return 2 * loss
 
 
+def prior_that_ignores_the_labels(self, rng, n, labels=None):
+    return self.prior(rng, n, self.latent)
+
+
+def generator_that_is_told_the_wrong_labels(self, codes, encoder_caches, rng, labels=None):
+    return right_generator_gradient(self, codes, encoder_caches, rng, None if labels is None else labels[::-1])
+
+
 def relu_backward_that_spoils_its_argument(self, dy, cache):
     dy *= 2 * (cache > 0)
     return dy
 
 
-def step_that_forgets_an_adam(self, x, rng):
+def step_that_forgets_an_adam(self, x, rng, labels=None):
     reconstruction = self.reconstruction_gradient(x, rng)
     self.reconstruction_adam.step()
     codes, caches = self.encoder.forward(x, rng)
@@ -162,6 +170,7 @@ def summed_loss(xp, logits, t):
 
 
 right_bce_with_logits = losses.bce_with_logits
+right_generator_gradient = npaae.AdversarialAutoencoder.generator_gradient
 
 
 @pytest.mark.parametrize(
@@ -194,6 +203,12 @@ right_bce_with_logits = losses.bce_with_logits
         ),
         (npaae.AdversarialAutoencoder, {"generator_gradient": generator_that_saturates}, "phase 3: L = BCE(D(z), 1)"),
         (npaae.AdversarialAutoencoder, {"discriminator_gradient": swapped_labels}, "phase 2: L = BCE(D(z*), 1) + BCE(D(z), 0)"),
+        (npaae.AdversarialAutoencoder, {"draw_prior": prior_that_ignores_the_labels}, "phase 2 with labels: L"),
+        (
+            npaae.AdversarialAutoencoder,
+            {"generator_gradient": generator_that_is_told_the_wrong_labels},
+            "phase 3 with labels: L",
+        ),
         (ReLU, {"backward": relu_backward_that_spoils_its_argument}, "ReLU: dx = dy · [x > 0]"),
         (npaae.AdversarialAutoencoder, {"step": step_that_forgets_an_adam}, "step: phases 1, 2, 3, each then moved"),
         (network.Sequential, {"forward": forward_that_drops_nothing}, "network: dense, ReLU, dropout, …, dense"),

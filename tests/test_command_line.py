@@ -29,7 +29,8 @@ def test_every_flag_is_taken(digits, tmp_path):
     assert process.returncode == 0, process.stderr
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     expected = {
-        "hidden": [16], "latent": 3, "visible": 784, "prior": {"std": 2.5}, "dropout": 0.25, "discriminator_dropout": 0.2,
+        "hidden": [16], "latent": 3, "visible": 784, "prior": {"name": "gaussian", "std": 2.5},
+        "classes": 0, "dropout": 0.25, "discriminator_dropout": 0.2,
         "lr_reconstruction": 1e-3, "lr_regularization": 2e-4, "dtype": "float64", "seed": 7,
     }  # fmt: skip
     assert config["model"] == expected

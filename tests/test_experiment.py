@@ -60,7 +60,7 @@ def test_the_configuration_tells_what_ran_on_what(finished, digits):
     config = json.loads((finished[0] / "config.json").read_text())
     assert config["flags"]["epochs"] == 3
     assert config["model"]["hidden"] == [32, 16]
-    assert config["model"]["prior"] == {"std": 5.0}
+    assert config["model"]["prior"] == {"name": "gaussian", "std": 5.0}
     assert config["data"] == f"MNIST from {digits}"
     assert (config["train_images"], config["test_images"]) == (300, 100)
     assert config["array_module"] == f"numpy {np.__version__}"

@@ -121,7 +121,9 @@ values = st.recursive(
 
 @settings(max_examples=CASES)
 @given(
-    name=st.sampled_from(["hidden", "latent", "visible", "prior", "dropout", "lr_regularization", "dtype", "seed", "x"]),
+    name=st.sampled_from(
+        ["hidden", "latent", "visible", "prior", "classes", "dropout", "lr_regularization", "dtype", "seed", "x"]
+    ),
     value=values,
 )
 def test_a_model_file_whose_configuration_was_rewritten_is_a_model_or_refused(path, saved, name, value):

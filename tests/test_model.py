@@ -1,5 +1,6 @@
 import json
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from npaae.errors import BadFile, InvalidInput, Unavailable
 from npaae.losses import bce_with_logits
 from npaae.model import AdversarialAutoencoder
 from npaae.network import parameter_count, perceptron
+from npaae.priors import gaussian_mixture, swiss_roll, uniform_disc, uniform_square
 
 from .strategies import off_kinks, seeds, shapes, sizes
 
@@ -69,8 +71,9 @@ def test_the_defaults_are_the_reports_networks():
 def test_the_arguments_left_out_are_the_documented_ones():
     model = AdversarialAutoencoder()
     assert model.config == {
-        "hidden": (256, 128), "latent": 2, "visible": 784, "prior": {"std": 5.0}, "dropout": 0.25, "discriminator_dropout": 0.2,
-        "lr_reconstruction": 5e-4, "lr_regularization": 1e-4, "dtype": "float32", "seed": 0,
+        "hidden": (256, 128), "latent": 2, "visible": 784, "prior": {"name": "gaussian", "std": 5.0}, "classes": 0,
+        "dropout": 0.25, "discriminator_dropout": 0.2, "lr_reconstruction": 5e-4, "lr_regularization": 1e-4,
+        "dtype": "float32", "seed": 0,
     }  # fmt: skip
     assert (model.xp, model.epoch) == (np, 0)
 
@@ -182,14 +185,14 @@ def reconstruction(model, x, rng):
     return model.reconstruction_gradient(x, rng)
 
 
-def discrimination(model, x, rng):
+def discrimination(model, x, rng, labels=None):
     codes, _ = model.encoder.forward(x, rng)
-    return model.discriminator_gradient(codes, rng)
+    return model.discriminator_gradient(codes, rng, labels)
 
 
-def generation(model, x, rng):
+def generation(model, x, rng, labels=None):
     codes, caches = model.encoder.forward(x, rng)
-    return model.generator_gradient(codes, caches, rng)
+    return model.generator_gradient(codes, caches, rng, labels)
 
 
 PHASES = pytest.mark.parametrize(
@@ -424,6 +427,107 @@ def test_a_users_own_prior_is_imposed(small_model):
 # Use
 
 
+# Label-conditioned: the discriminator sees each code beside its label, and each class goes to its own part of the prior
+
+
+@pytest.fixture
+def told_labels(small_model):
+    """A model of three classes, and of "unlabelled" as label 3."""
+    return lambda **arguments: small_model(prior=gaussian_mixture(components=3), classes=3, **arguments)
+
+
+LABELS = np.array([0, 1, 2, 3, 2, 1])
+
+
+@pytest.mark.parametrize(
+    ("phase", "adam_name"), [(discrimination, "discriminator_adam"), (generation, "generator_adam")], ids=["phase 2", "phase 3"]
+)
+@settings(max_examples=20)
+@given(seeds, st.lists(st.integers(0, 3), min_size=1, max_size=6))
+def test_with_labels_each_phases_gradient_agrees_with_finite_differences_dropout_on(phase, adam_name, seed, labels):
+    model = AdversarialAutoencoder(
+        hidden=(7, 5), visible=9, prior=gaussian_mixture(components=3), classes=3, dtype="float64", seed=seed
+    )
+    told = partial(phase, labels=np.array(labels))
+    loss, start, gradient = phase_gradient(model, told, adam_name, frozen(seed).random((len(labels), 9)), seed)
+    assert off_kinks(gradcheck.elementwise, loss, start, gradient) < 1e-6
+
+
+def test_the_discriminator_sees_each_code_beside_its_one_hot_label(told_labels, rng):
+    model, codes = told_labels(), rng.standard_normal((6, 2))
+    real = model.draw_prior(frozen(2), 6, LABELS)
+    seen = np.vstack((np.hstack((real, np.eye(4)[LABELS])), np.hstack((codes, np.eye(4)[LABELS]))))
+    draws = frozen(2)
+    model.draw_prior(draws, 6, LABELS)
+    logits, _ = model.discriminator.forward(seen, draws)
+    expected = np.mean(softplus(-logits[:6])) + np.mean(softplus(logits[6:]))
+    assert model.discriminator_gradient(codes, frozen(2), LABELS) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_label_draws_from_its_own_part_of_the_prior_and_unlabelled_from_all_of_it(told_labels, rng):
+    model, n = told_labels(), 3000
+    angles = [model.prior.radius * np.array([np.cos(a), np.sin(a)]) for a in 2 * np.pi / 3 * np.arange(3)]
+
+    def shares(label):
+        samples = model.draw_prior(rng, n, np.full(n, label))
+        nearest = np.argmin([((samples - mean) ** 2).sum(axis=1) for mean in angles], axis=0)
+        return np.bincount(nearest, minlength=3) / n
+
+    for label in range(3):
+        assert shares(label)[label] > 0.999
+    np.testing.assert_allclose(shares(3), 1 / 3, atol=5 * np.sqrt(2 / 9 / n))  # five standard errors
+
+
+def test_a_step_with_labels_tells_them_to_both_phases_of_the_regularization(told_labels):
+    x = np.random.default_rng(1).random((6, 9))
+    model, by_hand = told_labels(), told_labels()
+    losses = model.step(x, frozen(2), LABELS)
+
+    rng = frozen(2)
+    expected = [by_hand.reconstruction_gradient(x, rng)]
+    by_hand.reconstruction_adam.step()
+    codes, caches = by_hand.encoder.forward(x, rng)
+    expected.append(by_hand.discriminator_gradient(codes, rng, LABELS))
+    by_hand.discriminator_adam.step()
+    expected.append(by_hand.generator_gradient(codes, caches, rng, LABELS))
+    by_hand.generator_adam.step()
+    assert list(losses) == expected
+    np.testing.assert_array_equal(model.theta, by_hand.theta)
+
+
+def test_in_float32_the_labels_leave_the_type_as_it_is(told_labels):
+    model = told_labels(dtype="float32")
+    model.step(np.full((6, 9), 0.5, np.float32), frozen(2), LABELS)
+    assert {layer.W.dtype for layer in model.discriminator.layers if hasattr(layer, "W")} == {np.dtype(np.float32)}
+    assert model._beside(np.zeros((6, 2), np.float32), LABELS).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "says"), [(3, None, "labels=None came to a model of 3 classes"), (0, LABELS, "a model of 0 classes")]
+)
+def test_a_step_refuses_labels_that_are_missing_or_too_many(small_model, rng, classes, labels, says):
+    model = small_model(prior=gaussian_mixture(components=3), classes=classes)
+    with pytest.raises(InvalidInput, match=says):
+        model.step(np.full((6, 9), 0.5), rng, labels)
+
+
+def test_a_prior_without_parts_is_refused_for_a_model_with_classes():
+    with pytest.raises(InvalidInput, match="classes=10; pass one with parts for them, such as gaussian_mixture"):
+        AdversarialAutoencoder(classes=10)
+
+
+def test_a_prior_of_the_users_own_with_parts_is_tried_with_labels_too():
+    class Line:
+        def __call__(self, rng, n, dim):
+            return rng.random((n, dim))
+
+        def along(self, rng, position):
+            return position
+
+    with pytest.raises(InvalidInput, match=r"shape \(2,\)"):
+        AdversarialAutoencoder(prior=Line(), classes=2)
+
+
 @pytest.fixture
 def pixels():
     return np.random.default_rng(0).integers(0, 256, (5, 3, 3), dtype=np.uint8)
@@ -632,7 +736,7 @@ def test_a_prior_that_is_given_takes_the_saved_ones_place(small_model, tmp_path)
     narrow = npaae.priors.gaussian(std=1.0)
     loaded = AdversarialAutoencoder.load(tmp_path / "model.npz", prior=narrow)
     assert loaded.prior is narrow
-    assert loaded.config["prior"] == {"std": 1.0}
+    assert loaded.config["prior"] == {"name": "gaussian", "std": 1.0}
 
 
 def test_a_wrong_prior_is_not_blamed_on_the_file(small_model, tmp_path):
@@ -649,6 +753,47 @@ def test_a_kind_of_gaussian_of_the_users_own_is_not_saved_as_a_gaussian(small_mo
     small_model(prior=half_gaussian()).save(tmp_path / "model.npz")
     with pytest.raises(InvalidInput, match="with a prior of your own"):
         AdversarialAutoencoder.load(tmp_path / "model.npz")
+
+
+@pytest.mark.parametrize(
+    "prior", [uniform_disc(3.0), uniform_square(3.0), gaussian_mixture(components=3), swiss_roll(turns=1.5)]
+)
+def test_every_prior_of_the_package_is_saved_with_its_numbers(small_model, tmp_path, prior):
+    small_model(prior=prior).save(tmp_path / "model.npz")
+    assert AdversarialAutoencoder.load(tmp_path / "model.npz").prior == prior
+
+
+def test_a_model_with_classes_is_loaded_with_them(told_labels, tmp_path):
+    model = told_labels()
+    model.save(tmp_path / "model.npz")
+    loaded = AdversarialAutoencoder.load(tmp_path / "model.npz")
+    assert loaded.classes == 3
+    np.testing.assert_array_equal(loaded.theta, model.theta)
+
+
+def test_a_prior_of_the_users_own_with_parts_can_be_given_again_to_a_model_with_classes(small_model, tmp_path):
+    class Thirds(gaussian_mixture):
+        pass
+
+    prior = Thirds(components=3)
+    small_model(prior=prior, classes=3).save(tmp_path / "model.npz")
+    assert AdversarialAutoencoder.load(tmp_path / "model.npz", prior=prior).prior is prior
+
+
+def test_a_model_of_format_1_which_named_neither_prior_nor_classes_is_loaded(saved):
+    path, _ = saved
+    config = json.loads(str(np.load(path)["config"]))
+    del config["classes"], config["prior"]["name"]
+    np.savez(path, **dict(np.load(path)) | {"format": 1, "config": json.dumps(config)})
+    loaded = AdversarialAutoencoder.load(path)
+    assert (loaded.prior, loaded.classes) == (npaae.priors.gaussian(5.0), 0)
+
+
+@pytest.mark.parametrize("prior", [{"std": 5.0}, {"name": "bimodal"}, {"name": "gaussian", "width": 1}, [1], "gaussian"])
+def test_a_saved_prior_that_is_none_of_the_packages_is_refused(saved, prior):
+    path, rewrite = saved
+    rewrite(config={"prior": prior})
+    assert "is damaged" in refusal(path)
 
 
 @pytest.fixture
@@ -735,10 +880,10 @@ def test_pickled_members_are_refused(saved):
         ({"config": {"hidden": None}}, "damaged"),
         ({"config": {"seed": -1}}, "damaged: seed=-1 came"),
         ({"config": {"dtype": "float16"}}, "damaged: dtype='float16' came"),
-        ({"config": {"prior": {"std": -5}}}, "damaged: std=-5 came"),
+        ({"config": {"prior": {"name": "gaussian", "std": -5}}}, "damaged: std=-5 came"),
         ({"config": {"shape": "round"}}, "unexpected keyword argument 'shape'"),
         ({"format": np.array("one")}, "invalid literal for int()"),
-        ({"format": 99}, "has format 99, this npaae reads format 1; use the npaae that wrote it"),
+        ({"format": 99}, "has format 99, this npaae reads formats 1 and 2; use the npaae that wrote it"),
     ],
 )
 def test_a_file_with_other_content_than_a_models_is_refused_saying_what_is_wrong(saved, changes, says):
@@ -747,7 +892,7 @@ def test_a_file_with_other_content_than_a_models_is_refused_saying_what_is_wrong
     assert says in refusal(path)
 
 
-@pytest.mark.parametrize("name", ["seed", "dropout", "hidden"])
+@pytest.mark.parametrize("name", ["seed", "dropout", "hidden", "classes"])
 def test_a_configuration_that_lacks_something_is_not_filled_up_with_defaults(saved, name):
     path, _ = saved
     config = json.loads(str(np.load(path)["config"]))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import npaae
-from npaae import backend, layers, losses
+from npaae import backend, layers, losses, priors
 from npaae.network import parameter_count, perceptron
 from npaae.optim import Adam
 
@@ -105,6 +105,28 @@ def test_a_network_and_its_optimiser_compute_the_same_on_the_device(rng):
             adam.step()
         results.append(host(parameters))
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.usefixtures("strict")
+@pytest.mark.parametrize(
+    "prior",
+    [priors.gaussian(), priors.uniform_square(), priors.uniform_disc(), priors.gaussian_mixture(), priors.swiss_roll()],
+    ids=lambda prior: type(prior).__name__,
+)
+def test_every_prior_draws_the_same_on_the_device(prior):
+    on_numpy, on_device = (prior(backend.generator(xp, 0, 1), 50, 2) for xp in (np, device))
+    assert isinstance(on_device, DeviceArray)
+    np.testing.assert_array_equal(on_numpy, host(on_device))
+
+
+@pytest.mark.usefixtures("strict")
+def test_training_with_labels_is_the_same_on_the_device(small_model):
+    images = np.random.default_rng(0).integers(0, 256, (25, 3, 3), dtype=np.uint8)
+    prior, labels = priors.gaussian_mixture(components=3), np.arange(25) % 4
+    models = [small_model(backend=name, prior=prior, classes=3) for name in ("numpy", "cupy")]
+    histories = [list(npaae.train(model, images, labels=labels, epochs=2, batch_size=10)) for model in models]
+    assert [record[1:4] for record in histories[0]] == [record[1:4] for record in histories[1]]
+    np.testing.assert_array_equal(models[0].theta, host(models[1].theta))
 
 
 @pytest.mark.usefixtures("strict")

@@ -3,8 +3,9 @@ import pytest
 
 import npaae
 from npaae.backend import NOISE, SHUFFLE, generator
-from npaae.errors import Diverged
+from npaae.errors import Diverged, InvalidInput
 from npaae.losses import bce_with_logits
+from npaae.priors import gaussian_mixture
 from npaae.training import evaluate
 
 
@@ -38,15 +39,44 @@ def test_the_losses_are_means_over_images_the_short_last_batch_included(small_mo
 
 def test_each_epoch_has_noise_of_its_own(small_model, images):
     model, noise = small_model(), []
-    model.step = lambda batch, rng: noise.append(rng.random()) or (np.float64(0),) * 3
+    model.step = lambda batch, rng, labels: noise.append(rng.random()) or (np.float64(0),) * 3
     list(npaae.train(model, images, epochs=3, batch_size=25))
     assert noise == [generator(np, 3, NOISE, epoch).random() for epoch in (1, 2, 3)]
     assert len(set(noise)) == 3
 
 
+def test_each_image_keeps_its_label_in_every_batch(small_model, images):
+    model, seen = small_model(prior=gaussian_mixture(components=3), classes=3), []
+    model.step = lambda batch, rng, labels: seen.append((batch, labels)) or (np.float64(0),) * 3
+    labels = np.arange(25, dtype=np.uint8) % 4
+    list(npaae.train(model, images, labels=labels, epochs=1, batch_size=10))
+    label_of = {tuple(row): label for row, label in zip(images.reshape(25, 9).tolist(), labels.tolist(), strict=True)}
+    pairs = [pair for batch, told in seen for pair in zip(batch.tolist(), told.tolist(), strict=True)]
+    assert len(pairs) == 25
+    assert all(label_of[tuple(row)] == label for row, label in pairs)
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "says"),
+    [
+        (3, None, "no labels came to a model of 3 classes"),
+        (0, [0] * 25, "labels came to a model without classes"),
+        (3, [0] * 24, r"labels of shape \(24,\) and type int64 came; pass 25 whole numbers"),
+        (3, [0.0] * 25, "type float64 came"),
+        (3, [4] * 25, "labels from 4 to 4 came; pass 0 to 2, or 3 for an unlabelled image"),
+        (3, [-1] * 25, "labels from -1 to -1 came"),
+        (3, [[0], [1, 2]], "rows of unequal lengths came; pass labels as an array"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_at_the_call(small_model, images, classes, labels, says):
+    model = small_model(prior=gaussian_mixture(components=3), classes=classes)
+    with pytest.raises(InvalidInput, match=says):
+        npaae.train(model, images, labels=labels, epochs=1)
+
+
 def test_every_image_is_visited_once_an_epoch_in_an_order_of_its_own(small_model, images):
     model, seen = small_model(), []
-    model.step = lambda batch, rng: seen.append(batch) or (np.float64(0),) * 3
+    model.step = lambda batch, rng, labels: seen.append(batch) or (np.float64(0),) * 3
     list(npaae.train(model, images, epochs=2, batch_size=10))
     first, second = np.concatenate(seen[:3]), np.concatenate(seen[3:])
     everything = sorted(images.reshape(25, 9).tolist())
@@ -147,7 +177,7 @@ def test_bad_arguments_are_refused_at_the_call_not_at_the_first_record(small_mod
 def test_a_loss_that_is_not_finite_stops_training_and_is_named_with_its_epoch_and_step(small_model, images, phase, name, value):
     model = small_model()
     losses = iter([(1.0, 1.0, 1.0)] * 4 + [tuple(value if i >= phase else 1.0 for i in range(3))] + [(np.nan,) * 3])
-    model.step = lambda batch, rng: tuple(np.float64(loss) for loss in next(losses))
+    model.step = lambda batch, rng, labels: tuple(np.float64(loss) for loss in next(losses))
     epochs = npaae.train(model, images, epochs=2, batch_size=10)
     assert next(epochs).epoch == 1
     with pytest.raises(Diverged, match=rf"in epoch 2, step 2, the {name} loss was {value}; lower lr_"):
@@ -159,8 +189,8 @@ def test_a_parameter_or_moment_that_is_not_finite_stops_training_though_every_lo
     model = small_model()
     step = model.step
 
-    def spoiling_step(batch, rng):
-        losses = step(batch, rng)
+    def spoiling_step(*batch):
+        losses = step(*batch)
         model.arrays()[name][-1] = np.inf
         return losses
 
