@@ -9,6 +9,9 @@ from npaae import command_line, experiment
 
 def main() -> None:
     flags = command_line.parse_flags(__doc__, epochs=50)
+    if flags.evaluate:
+        command_line.print_metrics(flags)
+        return
     clothes = npaae.data.fashion_mnist(flags.data_dir)
     model = command_line.build(flags)  # npaae.AdversarialAutoencoder(hidden=flags.hidden, latent=flags.latent, …)
     with experiment.Run("fashion-mnist", flags, model, clothes) as run:

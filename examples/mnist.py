@@ -9,6 +9,9 @@ from npaae import command_line, experiment
 
 def main() -> None:
     flags = command_line.parse_flags(__doc__, epochs=100, sample=True)
+    if flags.evaluate:
+        command_line.print_metrics(flags)
+        return
     digits = command_line.mnist(flags)  # the full set, or the bundled sample
     model = command_line.build(flags)  # npaae.AdversarialAutoencoder(hidden=flags.hidden, latent=flags.latent, …)
     with experiment.Run("mnist", flags, model, digits) as run:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import data, experiment
+from . import data, experiment, metrics
+from .backend import HostArray
 from .errors import BadFile, InvalidInput, Unavailable, UserError, learning_rate, positive_number, whole_number
 from .interrupts import Terminated, heed_sigterm
 from .model import AdversarialAutoencoder
@@ -24,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
 def parse_flags(description: str | None, *, epochs: int, sample: bool = False) -> argparse.Namespace:
     """The flags of an example, from the command line; `epochs` is their default, `sample` whether there is a bundled sample.
 
-    With --resume, what is left out is as the run in --out had it, and what contradicts it is refused.
+    With --resume and --evaluate, what is left out is as the run in --out had it, and what contradicts it is refused.
     """
     parser = _Parser(description=description)
 
@@ -49,11 +50,13 @@ def parse_flags(description: str | None, *, epochs: int, sample: bool = False) -
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with the run in --out, from its last whole epoch")
     existing.add_argument("--overwrite", action="store_true", help="discard the run that is in --out")
+    existing.add_argument("--evaluate", action="store_true", help="train no more: print how well the run in --out does")
     parser.add_argument("--no-progress", action="store_true", help="print one line an epoch in place of the bar")
     flags = parser.parse_args()
-    if (flags.resume or flags.overwrite) and flags.out is None:
-        parser.error(f"--{'resume' if flags.resume else 'overwrite'} came without --out; name the folder of the run")
-    if flags.resume:
+    named = [name for name in ("resume", "overwrite", "evaluate") if getattr(flags, name)]
+    if named and flags.out is None:
+        parser.error(f"--{named[0]} came without --out; name the folder of the run")
+    if flags.resume or flags.evaluate:
         before = _flags_of_the_run(flags)
         parser.set_defaults(**before)
         flags = parser.parse_args()
@@ -65,7 +68,7 @@ def _flags_of_the_run(flags: argparse.Namespace) -> dict[str, Any]:
     """The flags that the run in flags.out was started with, for those that are left out now."""
     before = dict(experiment.read_config(flags.out)["flags"])
     source = {"data_dir", "sample"}
-    of_each_call = {"out", "resume", "overwrite", "no_progress"}
+    of_each_call = {"out", "resume", "overwrite", "evaluate", "no_progress"}
     if any(getattr(flags, name, None) for name in source):  # named anew: the old one is no default
         of_each_call |= source
     before = {name: value for name, value in before.items() if name not in of_each_call}
@@ -149,6 +152,39 @@ def build(flags: argparse.Namespace) -> AdversarialAutoencoder:
         dtype=flags.dtype,
         seed=flags.seed,
     )
+
+
+def print_metrics(flags: argparse.Namespace) -> None:
+    """Print how well the run in flags.out does, as `metrics.report` measures it."""
+    name, model, dataset = experiment.reopen(flags.out, flags.data_dir, backend=flags.backend)
+    n = len(dataset.test_images)
+    print(f"The run of {name} in {flags.out} after {model.epoch} epochs, on {dataset.source}: {n:,} test images", flush=True)
+    found = metrics.report(model, dataset)
+    distance, threshold, _ = found.energy
+    verdict = "above" if distance > threshold else "below"
+    rows = {
+        "reconstruction, BCE a pixel": f"{found.reconstruction:.4f} nats",
+        "codes' mean": f"{_numbers(found.code_mean)}, the prior's {_numbers(found.prior_mean)}",
+        "codes' covariance": f"{_matrix(found.code_covariance)}, the prior's {_matrix(found.prior_covariance)}",
+        "energy distance to the prior": f"{distance:.4f}, {verdict} the {threshold:.4f} that chance stays below in 95 of 100",
+        "10-nearest-neighbour accuracy": f"{100 * found.neighbour_accuracy:.1f} %",
+        "Parzen log-likelihood": _parzen(found.parzen),
+        "  of training images instead": _parzen(found.training_parzen),
+    }
+    for what, value in rows.items():
+        print(f"{what:30}{value}")
+
+
+def _parzen(score: metrics.Parzen) -> str:
+    return f"{score.mean:.1f} ± {score.error:.1f} nats an image, window {score.width:.2f}"
+
+
+def _numbers(vector: HostArray) -> str:
+    return "(" + ", ".join(f"{number:.2f}" for number in vector) + ")"
+
+
+def _matrix(rows: HostArray) -> str:
+    return "(" + ", ".join(map(_numbers, rows)) + ")"
 
 
 def launch(main: Callable[[], None]) -> None:

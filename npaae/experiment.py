@@ -244,7 +244,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise InvalidInput(f"{folder} holds no run to go on with, for it has no {CONFIG}; leave --resume out to start one")
+        raise InvalidInput(f"{folder} holds no run, for it has no {CONFIG}; name the folder of one, or start one there")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         kinds = {"name": str, "flags": dict, "model": dict, "data": str, "data_sha256": str}
@@ -255,7 +255,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def reopen(folder: Path, data_dir: Path | None = None) -> tuple[str, AdversarialAutoencoder, data.Dataset]:
+def reopen(
+    folder: Path, data_dir: Path | None = None, *, backend: str = "numpy"
+) -> tuple[str, AdversarialAutoencoder, data.Dataset]:
     """(name, model, data set) of the run in `folder`, finished or not, as its last whole epoch left them.
 
     The data set is the one that the run was trained on, found as the run found it, or in `data_dir`.
@@ -267,7 +269,7 @@ def reopen(folder: Path, data_dir: Path | None = None) -> tuple[str, Adversarial
     name, flags = config["name"], config["flags"]
     if name not in ("mnist", "fashion-mnist"):
         raise BadFile(f"{folder / CONFIG} is damaged: its name is {name!r}; use another run")
-    model = AdversarialAutoencoder.load(folder / MODEL)
+    model = AdversarialAutoencoder.load(folder / MODEL, backend=backend)
     dataset = data.mnist_sample() if name == "mnist" and data_dir is None else None
     if dataset is None or config["data_sha256"] != _digest(dataset):
         load = data.mnist if name == "mnist" else data.fashion_mnist

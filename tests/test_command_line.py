@@ -47,7 +47,7 @@ def test_the_flags_defaults_are_the_reports(monkeypatch):
     assert vars(command_line.parse_flags(None, epochs=100, sample=True)) == {
         "epochs": 100, "batch_size": 100, "hidden": [256, 128], "latent": 2, "prior_std": 5.0, "lr_reconstruction": 5e-4,
         "lr_regularization": 1e-4, "seed": 0, "backend": "numpy", "dtype": "float32", "data_dir": None, "sample": False,
-        "out": None, "no_progress": False, "resume": False, "overwrite": False,
+        "out": None, "no_progress": False, "resume": False, "overwrite": False, "evaluate": False,
     }  # fmt: skip
 
 
@@ -71,6 +71,7 @@ def test_the_flags_defaults_are_the_reports(monkeypatch):
         (["--dtype", "float16"], "invalid choice: 'float16'"),
         (["--sample", "--data-dir", "."], "not allowed with argument --sample"),
         (["--resume", "--overwrite", "--out", "."], "not allowed with argument --resume"),
+        (["--evaluate", "--resume", "--out", "."], "not allowed with argument"),
         (["--out", ""], "'' came, the name of a folder is wanted"),
         (["--data-dir", ""], "'' came, the name of a folder is wanted"),
         (["--frobnicate"], "unrecognized arguments"),

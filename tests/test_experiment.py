@@ -15,8 +15,9 @@ import pytest
 
 import npaae
 from npaae import experiment
-from npaae.errors import CannotWrite
+from npaae.errors import BadFile, CannotWrite, InvalidInput
 
+from .idx_files import write_set
 from .running import FIGURES, FILES, command, files, on_a_terminal, rows, run, run_here, stopped, wait_for
 
 HEADER = (
@@ -386,12 +387,12 @@ def test_resuming_where_there_is_no_run_is_one_sentence(tmp_path):
     process = run_here("--resume", "--out", tmp_path)
     assert process.returncode == 2
     assert process.stderr == (
-        f"mnist.py: error: {tmp_path} holds no run to go on with, for it has no config.json; leave --resume out to start one\n"
+        f"mnist.py: error: {tmp_path} holds no run, for it has no config.json; name the folder of one, or start one there\n"
     )
 
 
-@pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
-def test_resume_and_overwrite_want_a_folder(flag):
+@pytest.mark.parametrize("flag", ["--resume", "--overwrite", "--evaluate"])
+def test_resume_overwrite_and_evaluate_want_a_folder(flag):
     process = run_here(flag)
     assert process.returncode == 2
     assert f"{flag} came without --out; name the folder of the run" in process.stderr
@@ -605,3 +606,58 @@ def test_the_summary_tells_the_time_and_how_much_of_it_went_into_drawing(monkeyp
         run.record(a_record(1))
         run.draw()
     assert capsys.readouterr().out.splitlines()[-1].startswith("1 epoch in 62 s, 2.5 s of it drawing. ")
+
+
+# Looking at a run again
+
+
+def test_evaluating_a_run_prints_its_measures_and_leaves_the_folder_as_it_was(finished):
+    folder, _ = finished
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    process = run_here("--evaluate", "--out", folder)
+    assert (process.returncode, process.stderr) == (0, "")
+    first, *rows_ = process.stdout.splitlines()
+    assert first.startswith(f"The run of mnist in {folder} after 3 epochs, on MNIST from ")
+    assert [row[:30].strip() for row in rows_] == [
+        "reconstruction, BCE a pixel", "codes' mean", "codes' covariance", "energy distance to the prior",
+        "10-nearest-neighbour accuracy", "Parzen log-likelihood", "of training images instead",
+    ]  # fmt: skip
+    assert rows_[0].split()[-2:] == [f"{float(rows(folder)[-1]['test_reconstruction']):.4f}", "nats"]
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_run_is_reopened_with_its_model_and_its_data(finished, digits):
+    folder, _ = finished
+    name, model, dataset = experiment.reopen(folder)
+    assert (name, model.epoch, dataset.source) == ("mnist", 3, f"MNIST from {digits}")
+
+
+def test_a_run_on_the_sample_is_reopened_without_being_told(tmp_path):
+    process = run_here("--sample", "--epochs", 1, "--hidden", 4, "--batch-size", 1000, "--out", tmp_path)
+    assert process.returncode == 0
+    assert experiment.reopen(tmp_path)[2].source == "the bundled sample of MNIST"
+
+
+def test_a_run_is_reopened_with_its_own_data_or_none(finished, tmp_path):
+    folder, _ = finished
+    write_set(tmp_path)
+    with pytest.raises(InvalidInput, match="with other content; name that data again, or name another folder"):
+        experiment.reopen(folder, tmp_path)
+
+
+def test_a_run_whose_name_is_none_of_the_examples_is_damaged(finished, tmp_path):
+    config = json.loads((finished[0] / "config.json").read_text()) | {"name": "cifar"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadFile, match="its name is 'cifar'"):
+        experiment.reopen(tmp_path)
+
+
+def test_a_run_of_the_first_format_is_resumed(finished, digits, tmp_path):
+    """Its configuration named neither the prior nor the classes."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    config = json.loads((folder / "config.json").read_text())
+    del config["model"]["classes"], config["model"]["prior"]["name"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert run_here("--resume", "--epochs", 4, "--out", folder).returncode == 0
+    assert len(rows(folder)) == 4
