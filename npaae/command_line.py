@@ -15,7 +15,7 @@ from .model import AdversarialAutoencoder
 from .priors import gaussian
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence; argparse would print all flags first."""
 
     def error(self, message: str) -> NoReturn:
@@ -27,25 +27,22 @@ def parse_flags(description: str | None, *, epochs: int, sample: bool = False) -
 
     With --resume and --evaluate, what is left out is as the run in --out had it, and what contradicts it is refused.
     """
-    parser = _Parser(description=description)
+    parser = Parser(description=description)
 
     def add(flag: str, meaning: str, **options: Any) -> None:
         parser.add_argument(flag, help=f"{meaning} (default: %(default)s)", **options)
 
-    add("--epochs", "passes over the training set", type=_whole(1), default=epochs)
-    add("--batch-size", "images a step", type=_whole(1), default=100)
-    add("--hidden", "widths of the hidden layers", type=_whole(1), nargs="+", default=[256, 128])
-    add("--latent", "dimensions of the code", type=_whole(1), default=2)
+    add("--epochs", "passes over the training set", type=whole(1), default=epochs)
+    add("--batch-size", "images a step", type=whole(1), default=100)
+    add("--hidden", "widths of the hidden layers", type=whole(1), nargs="+", default=[256, 128])
+    add("--latent", "dimensions of the code", type=whole(1), default=2)
     add("--prior-std", "standard deviation of the Gaussian prior", type=_positive, default=5.0)
     add("--lr-reconstruction", "Adam's step size in phase 1", type=_rate, default=5e-4)
     add("--lr-regularization", "Adam's step size in phases 2 and 3", type=_rate, default=1e-4)
-    add("--seed", "fixes weights, order, masks and draws", type=_whole(0), default=0)
+    add("--seed", "fixes weights, order, masks and draws", type=whole(0), default=0)
     add("--backend", "auto: CuPy if there is a GPU", choices=("numpy", "cupy", "auto"), default="numpy")
     add("--dtype", "precision", choices=("float32", "float64"), default="float32")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--data-dir", type=_folder, help="folder of the data set's four IDX files, gzipped or not")
-    if sample:
-        source.add_argument("--sample", action="store_true", help="train on the bundled sample, even with the full set at hand")
+    add_source(parser, sample=sample)
     parser.add_argument("--out", type=_folder, help="folder for the results; by default a new one in runs/")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with the run in --out, from its last whole epoch")
@@ -62,6 +59,14 @@ def parse_flags(description: str | None, *, epochs: int, sample: bool = False) -
         flags = parser.parse_args()
         _refuse_contradictions(flags, before)
     return flags
+
+
+def add_source(parser: argparse.ArgumentParser, *, sample: bool) -> None:
+    """Add the flags that say where the data are: --data-dir, and where there is a bundled sample, --sample."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--data-dir", type=_folder, help="folder of the data set's four IDX files, gzipped or not")
+    if sample:
+        source.add_argument("--sample", action="store_true", help="train on the bundled sample, even with the full set at hand")
 
 
 def _flags_of_the_run(flags: argparse.Namespace) -> dict[str, Any]:
@@ -99,7 +104,8 @@ def _in_words(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _whole(least: int) -> Callable[[str], int]:
+def whole(least: int) -> Callable[[str], int]:
+    """For `type=` of a flag: a whole number of at least `least`."""
     return _as_flag(lambda text: whole_number("", int(text), least), f"a whole number of at least {least}")
 
 

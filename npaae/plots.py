@@ -3,7 +3,7 @@
 The only file that imports matplotlib, and without pyplot: no window system, no global state, nothing to close.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isqrt, log
 
 import numpy as np
@@ -13,15 +13,18 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 from matplotlib.ticker import MaxNLocator
 
+from .backend import SAMPLE, generator, to_host
 from .backend import HostArray as Array
 from .errors import InvalidInput
 from .images import checked_rows, unit_interval
 from .model import AdversarialAutoencoder
+from .priors import Divisible, gaussian
 from .training import Record
 
-__all__ = ["image_grid", "latent", "losses", "manifold", "reconstructions", "samples", "style"]
+__all__ = ["image_grid", "latent", "losses", "manifold", "priors", "reconstructions", "samples", "style"]
 
 TRAIN, TEST = "#1f4e8c", "#d9822b"
+PRIOR_POINTS = 5000  # drawn to show it
 PRIOR_NUMBERS = 200_000  # drawn to know the prior: for a plane, 100,000 points, which place a percentile to a hundredth of σ
 
 
@@ -63,8 +66,16 @@ def manifold(model: AdversarialAutoencoder, *, side: int = 20) -> Figure:
 
     Percentiles, because equal steps in probability show each region as large as the prior makes it likely; they are taken
     from draws, so that any prior will do. Other dimensions stay at their median. A one-dimensional code fills the grid in
-    reading order.
+    reading order, and so do draws of a prior with parts, at equal steps along it.
     """
+    return image_grid(model.decode(_grid(model, side)), columns=side)
+
+
+def _grid(model: AdversarialAutoencoder, side: int) -> Array:
+    """The side² codes of `manifold`, in reading order."""
+    if isinstance(model.prior, Divisible):  # between whose parts a grid would show what the prior never draws
+        position = (np.arange(side * side) + 0.5) / side**2
+        return to_host(model.prior.along(generator(model.xp, 0, SAMPLE), model.xp.asarray(position)))
     draws = _prior_draws(model)
     cells = side if model.latent > 1 else side * side
     levels = (np.arange(cells) + 0.5) / cells
@@ -75,11 +86,12 @@ def manifold(model: AdversarialAutoencoder, *, side: int = 20) -> Figure:
         codes[:, 0], codes[:, 1] = np.tile(first, side), np.repeat(second, side)
     else:
         codes[:, 0] = first
-    return image_grid(model.decode(codes), columns=side)
+    return codes
 
 
 def latent(model: AdversarialAutoencoder, images: Array, labels: Array, label_names: Sequence[str]) -> Figure:
-    """The codes of labelled images, coloured by label, over the prior's circles of one and two standard deviations.
+    """The codes of labelled images, coloured by label, over the prior's circles of one and two standard deviations, or, where
+    the prior is not Gaussian, over draws from it in grey.
 
     Of a code with more than two dimensions the first two are shown; one with a single dimension is spread by its label.
     """
@@ -98,11 +110,43 @@ def latent(model: AdversarialAutoencoder, images: Array, labels: Array, label_na
         for k in (-2, -1, 1, 2):
             axes.axvline(mean[0] + k * std[0], color="black", linestyle="--", linewidth=1)
         return figure
+    axes.set(ylabel="$z_1$", aspect="equal")
+    if not isinstance(model.prior, gaussian):
+        axes.scatter(draws[:PRIOR_POINTS, 0], draws[:PRIOR_POINTS, 1], color="lightgrey", s=4, linewidths=0, zorder=0)
+        axes.set_title("Encoded test set over draws from the prior")
+        return figure
     for k in (1, 2):
         axes.add_patch(Ellipse(mean[:2], 2 * k * std[0], 2 * k * std[1], fill=False, linestyle="--", linewidth=1))
         label = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
         axes.annotate(f"{k}σ", (mean[0], mean[1] + k * std[1]), ha="center", va="center", bbox=label)
-    axes.set(ylabel="$z_1$", aspect="equal", title="Encoded test set over the prior's 1σ and 2σ")
+    axes.set_title("Encoded test set over the prior's 1σ and 2σ")
+    return figure
+
+
+def priors(models: Mapping[str, AdversarialAutoencoder], images: Array, labels: Array) -> Figure:
+    """A column for each named model with a planar code: draws from its prior, the codes of images by label, and a decoded grid.
+
+    images, labels: as in `latent`. Draws from a prior with parts have the colours of its ten parts, which, where the model
+    is told labels, are those of the labels.
+    """
+    figure = Figure(figsize=(2 * len(models), 6.4), layout="constrained")
+    grid = figure.subplots(3, len(models), squeeze=False)
+    for (drawn, encoded, decoded), (name, model) in zip(grid.T, models.items(), strict=True):
+        xp, n = model.xp, min(len(images), PRIOR_POINTS)
+        position = (np.arange(n) + 0.5) / n
+        if isinstance(model.prior, Divisible):
+            draws, parts = to_host(model.prior.along(generator(xp, 0, SAMPLE), xp.asarray(position))), np.floor(10 * position)
+        else:
+            draws, parts = model.sample_prior(n, seed=0), np.full(n, 7)  # grey
+        for axes, codes, colours in ((drawn, draws, parts), (encoded, model.encode(images[:n]), labels[:n])):
+            axes.scatter(codes[:, 0], codes[:, 1], c=colours, cmap="tab10", vmin=-0.5, vmax=9.5, s=2, linewidths=0)
+            reach = 1.15 * np.abs(draws).max()
+            axes.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
+        drawn.set_title(name)
+        decoded.imshow(_canvas(model.decode(_grid(model, 10)), columns=10), cmap="gray_r", vmin=0, vmax=1)
+        decoded.set(xticks=[], yticks=[], frame_on=False)
+    for axes, row in zip(grid[:, 0], ("prior", "codes of the test set", "decoded"), strict=True):
+        axes.set_ylabel(row)
     return figure
 
 
@@ -128,18 +172,23 @@ def image_grid(rows: Array, *, columns: int) -> Figure:
 
     Raises InvalidInput where a row's length is no square.
     """
-    n, side = len(rows), isqrt(rows.shape[1])
-    if side * side != rows.shape[1]:
-        raise InvalidInput(f"images of {rows.shape[1]} pixels came; only square ones can be drawn")
-    lines = -(-n // columns)
-    gap = 2
-    canvas = np.zeros((lines * (side + gap) - gap, columns * (side + gap) - gap))
-    for k, row in enumerate(rows):
-        top, left = k // columns * (side + gap), k % columns * (side + gap)
-        canvas[top : top + side, left : left + side] = row.reshape(side, side)
+    canvas = _canvas(rows, columns)
     height, width = canvas.shape
     figure = Figure(figsize=(width / 50, height / 50), dpi=100)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
     return figure
+
+
+def _canvas(rows: Array, columns: int) -> Array:
+    """Square images, (n, side²), set in reading order with two blank pixels between them."""
+    n, side, gap = len(rows), isqrt(rows.shape[1]), 2
+    if side * side != rows.shape[1]:
+        raise InvalidInput(f"images of {rows.shape[1]} pixels came; only square ones can be drawn")
+    lines = -(-n // columns)
+    canvas = np.zeros((lines * (side + gap) - gap, columns * (side + gap) - gap))
+    for k, row in enumerate(rows):
+        top, left = k // columns * (side + gap), k % columns * (side + gap)
+        canvas[top : top + side, left : left + side] = row.reshape(side, side)
+    return canvas

@@ -8,6 +8,7 @@ from matplotlib.colors import to_rgb
 import npaae
 from npaae import plots
 from npaae.errors import InvalidInput
+from npaae.priors import gaussian_mixture, swiss_roll, uniform_disc
 
 NAMES = tuple("0123456789")
 
@@ -185,3 +186,46 @@ def test_a_grid_shows_images_in_reading_order():
 def test_images_that_are_not_square_are_refused():
     with pytest.raises(InvalidInput, match="5 pixels came; only square"):
         plots.image_grid(np.zeros((1, 5)), columns=1)
+
+
+# Other priors than the Gaussian
+
+
+def test_the_latent_plane_shows_draws_of_a_prior_that_has_no_circles(small_model, images):
+    model = small_model(prior=uniform_disc(radius=3.0))
+    axes = plots.latent(model, images, np.zeros(25), NAMES).axes[0]
+    assert not axes.patches
+    codes, draws = (np.asarray(points.get_offsets()) for points in axes.collections)
+    np.testing.assert_allclose(codes, model.encode(images))
+    radius = np.linalg.norm(draws, axis=1)
+    assert 2.9 < radius.max() <= 3
+    assert axes.get_title() == "Encoded test set over draws from the prior"
+
+
+def test_the_manifold_of_a_prior_with_parts_goes_through_them_row_by_row(small_model, monkeypatch):
+    model, decoded = small_model(prior=gaussian_mixture(components=10, radial_std=0.1, tangential_std=0.1)), []
+    decode = model.decode
+    monkeypatch.setattr(model, "decode", lambda codes: decoded.append(codes) or decode(codes))
+    plots.manifold(model, side=20)
+    angle = np.arctan2(*decoded[0].T[::-1]) % (2 * np.pi)
+    np.testing.assert_array_equal(np.round(angle / (2 * np.pi / 10)) % 10, np.repeat(np.arange(10), 40))
+
+
+def test_the_priors_stand_beside_the_codes_that_they_were_imposed_on(small_model, images):
+    models = {"disc": small_model(prior=uniform_disc()), "roll": small_model(prior=swiss_roll(), classes=10)}
+    labels = np.arange(25) % 10
+    figure = plots.priors(models, images, labels)
+    drawn(figure)
+    top, middle, bottom = (figure.axes[i : i + 2] for i in (0, 2, 4))
+    assert [axes.get_title() for axes in top] == ["disc", "roll"]
+    for axes, model in zip(middle, models.values(), strict=True):
+        np.testing.assert_allclose(axes.collections[0].get_offsets(), model.encode(images))
+        np.testing.assert_array_equal(axes.collections[0].get_array(), labels)
+    assert [axes.get_xlim() == above.get_xlim() for axes, above in zip(middle, top, strict=True)] == [True, True]
+    assert [len(axes.images) for axes in bottom] == [1, 1]
+
+
+def test_the_parts_of_a_prior_have_the_colours_of_the_labels_that_they_are_for(small_model, images):
+    figure = plots.priors({"roll": small_model(prior=swiss_roll(), classes=10)}, images, np.arange(25) % 10)
+    position = (np.arange(25) + 0.5) / 25  # of the draws, which are in order
+    np.testing.assert_array_equal(figure.axes[0].collections[0].get_array(), np.floor(10 * position))
