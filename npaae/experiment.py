@@ -118,7 +118,7 @@ class Run:
                 f"--epochs {self.flags.epochs} came, and the run in {self.folder} has {self.model.epoch} already; "
                 "ask for as many or more"
             )
-        self.history = _read_losses(self.folder / LOSSES, self.model)
+        self.history = read_history(self.folder / LOSSES, self.model)
 
     @property
     def epochs_left(self) -> int:
@@ -286,8 +286,11 @@ def _refuse_other_data(folder: Path, config: Mapping[str, Any], dataset: data.Da
         )
 
 
-def _read_losses(path: Path, model: AdversarialAutoencoder) -> list[Record]:
-    """The records of the epochs that the model has been trained for."""
+def read_history(path: Path, model: AdversarialAutoencoder) -> list[Record]:
+    """The records, in a run's losses.csv, of the epochs that its model has been trained for.
+
+    Raises BadFile where the file is damaged or lacks one of them.
+    """
     latent = model.latent
     try:
         header, *rows = [*csv.reader(path.read_text(encoding="utf-8").splitlines())] or [[]]

@@ -1,0 +1,80 @@
+"""How likely are unseen digits under an adversarial autoencoder? Table 1 of Makhzani et al. (arXiv:1511.05644), on MNIST.
+
+Their likelihood model, two hidden layers of 1000 and an 8-D code under N(0, 5² I), is trained on 50,000 digits; the other
+10,000 choose the width of the Parzen windows about 10,000 samples, under which the test set is then scored. Every epoch is
+saved: stopped with Ctrl-C at any time, the same command goes on from there, and ends as if it had never stopped.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import npaae
+from npaae import command_line, metrics
+from npaae.errors import InvalidInput
+
+WIDTHS = np.arange(0.1, 0.2501, 0.005).round(3).tolist()
+TRAINED = 50_000  # digits; the rest are held out
+
+
+def main() -> None:
+    parser = command_line.Parser(description=__doc__)
+    parser.add_argument("--epochs", type=command_line.whole(1), default=60, help="of each model (default: %(default)s)")
+    parser.add_argument("--seeds", type=command_line.whole(0), nargs="+", default=[0, 1, 2], help="a model for each")
+    parser.add_argument("--out", type=Path, default=Path("runs/likelihood"), help="for the models (default: %(default)s)")
+    command_line.add_source(parser, sample=False)
+    flags = parser.parse_args()
+    digits = npaae.data.mnist(flags.data_dir)
+    flags.out.mkdir(parents=True, exist_ok=True)
+
+    train, held_out, test = (
+        images.reshape(-1, 784) / 255
+        for images in (digits.train_images[:TRAINED], digits.train_images[TRAINED:], digits.test_images)
+    )
+    scores = []
+    for seed in flags.seeds:
+        model = trained(digits, flags.epochs, seed, flags.out / f"{flags.epochs}-epochs-seed-{seed}.npz")
+        score = metrics.parzen(test, held_out, model.sample(10_000, seed=seed), WIDTHS)
+        scores.append(score.mean)
+        print(f"seed {seed}: {described(score)}", flush=True)
+    print(f"{len(scores)} seeds: {np.mean(scores):.1f} ± {np.std(scores):.1f} nats an image")
+    print(f"10,000 training images in place of samples: {described(metrics.parzen(test, held_out, train[:10_000], WIDTHS))}")
+
+
+def trained(digits: npaae.data.Dataset, epochs: int, seed: int, path: Path) -> npaae.AdversarialAutoencoder:
+    """The model of one seed after all its epochs, from where `path` left off."""
+    model = npaae.AdversarialAutoencoder(
+        hidden=(1000, 1000),
+        latent=8,
+        prior=npaae.priors.gaussian(std=5.0),
+        dropout=0.2,
+        discriminator_dropout=0.2,
+        lr_reconstruction=2e-4,
+        lr_regularization=1e-4,
+        seed=seed,
+    )
+    if path.exists():
+        saved = npaae.AdversarialAutoencoder.load(path)
+        if saved.config != model.config:
+            raise InvalidInput(f"{path} holds another model; move it away, or name another folder with --out")
+        model = saved
+    adams = (model.reconstruction_adam, model.discriminator_adam, model.generator_adam)
+    rates = [adam.learning_rate for adam in adams]
+    with tqdm(desc=f"seed {seed}", total=epochs, initial=model.epoch, unit="epoch") as bar:
+        while model.epoch < epochs:
+            for adam, rate in zip(adams, rates, strict=True):
+                adam.learning_rate = rate * (1 - model.epoch / epochs)  # down to nothing, lest the last steps' noise stay
+            (record,) = npaae.train(model, digits.train_images[:TRAINED], test_images=digits.train_images[TRAINED:], epochs=1)
+            model.save(path)
+            bar.set_postfix_str(f"R {record.test_reconstruction:.4f}  D {record.discriminator:.3f}  G {record.generator:.3f}")
+            bar.update()
+    return model
+
+
+def described(score: metrics.Parzen) -> str:
+    return f"{score.mean:.1f} ± {score.error:.1f} nats an image, window {score.width:.3f}"
+
+
+if __name__ == "__main__":
+    command_line.launch(main)
