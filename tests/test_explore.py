@@ -3,10 +3,12 @@
 import base64
 import importlib.util
 import json
+import os
 import re
 import shutil
 from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -211,11 +213,13 @@ def chromium():
     for flag in ("background-networking", "component-update", "sync"):
         options.add_argument(f"--disable-{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
-    try:
-        yield chrome
-    finally:
-        chrome.quit()
+    with TemporaryDirectory(ignore_cleanup_errors=True) as scratch:  # Chromium leaves files behind
+        service = webdriver.ChromeService(executable_path=driver, env=os.environ | {"TMPDIR": scratch})
+        chrome = webdriver.Chrome(options=options, service=service)
+        try:
+            yield chrome
+        finally:
+            chrome.quit()
 
 
 class Page:
