@@ -100,18 +100,15 @@ class Run:
         self._write_losses(self.history)
         self._write_config()
         if self.flags.overwrite:
-            for figure in FIGURES:
-                (self.folder / f"{figure}.png").unlink(missing_ok=True)
+            for name in (*(f"{figure}.png" for figure in FIGURES), "explore.html"):  # of the run that was discarded
+                (self.folder / name).unlink(missing_ok=True)
 
     def _take_up(self) -> None:
         """Take up a run where it stopped: check that this is that run, and read its history."""
         config = read_config(self.folder)
         if config["name"] != self.name:
             raise InvalidInput(f"{self.folder} holds a run of {config['name']}, and this is {self.name}; name another folder")
-        if upgraded(config["model"]) != json.loads(json.dumps(self.model.config)):
-            raise BadFile(
-                f"{self.folder} is damaged: its {MODEL} and its {CONFIG} are of two runs; train anew in another folder"
-            )
+        _refuse_other_model(self.folder, config, self.model)
         _refuse_other_data(self.folder, config, self.dataset)
         if self.flags.epochs < self.model.epoch:
             raise InvalidInput(
@@ -266,16 +263,22 @@ def reopen(
     damaged; Unavailable where the data cannot be had; and OSError where something cannot be read.
     """
     config = read_config(folder)
-    name, flags = config["name"], config["flags"]
-    if name not in ("mnist", "fashion-mnist"):
-        raise BadFile(f"{folder / CONFIG} is damaged: its name is {name!r}; use another run")
+    name, trained_on = config["name"], config["flags"].get("data_dir")
+    if name not in ("mnist", "fashion-mnist") or not isinstance(trained_on, str | None):
+        raise BadFile(f"{folder / CONFIG} is damaged: its name is {name!r}, its data_dir {trained_on!r}; use another run")
     model = AdversarialAutoencoder.load(folder / MODEL, backend=backend)
+    _refuse_other_model(folder, config, model)
     dataset = data.mnist_sample() if name == "mnist" and data_dir is None else None
     if dataset is None or config["data_sha256"] != _digest(dataset):
         load = data.mnist if name == "mnist" else data.fashion_mnist
-        dataset = load(data_dir or flags.get("data_dir"))
+        dataset = load(data_dir or trained_on)
         _refuse_other_data(folder, config, dataset)
     return name, model, dataset
+
+
+def _refuse_other_model(folder: Path, config: Mapping[str, Any], model: AdversarialAutoencoder) -> None:
+    if upgraded(config["model"]) != json.loads(json.dumps(model.config)):
+        raise BadFile(f"{folder} is damaged: its {MODEL} and its {CONFIG} are of two runs; train anew in another folder")
 
 
 def _refuse_other_data(folder: Path, config: Mapping[str, Any], dataset: data.Dataset) -> None:

@@ -652,6 +652,22 @@ def test_a_run_whose_name_is_none_of_the_examples_is_damaged(finished, tmp_path)
         experiment.reopen(tmp_path)
 
 
+def test_a_run_whose_data_folder_is_no_name_is_damaged(finished, tmp_path):
+    config = json.loads((finished[0] / "config.json").read_text())
+    config["flags"]["data_dir"] = 5
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadFile, match="its data_dir 5"):
+        experiment.reopen(tmp_path)
+
+
+def test_a_folder_with_files_of_two_runs_is_not_reopened(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    npaae.AdversarialAutoencoder(hidden=4).save(folder / "model.npz")
+    with pytest.raises(BadFile, match=r"its model\.npz and its config\.json are of two runs"):
+        experiment.reopen(folder)
+
+
 def test_a_run_of_the_first_format_is_resumed(finished, digits, tmp_path):
     """Its configuration named neither the prior nor the classes."""
     folder = tmp_path / "run"
