@@ -49,7 +49,6 @@ def measures(model, dataset, history):
         "what chance stays below in 95 of 100": found.energy.threshold,
         "10-nearest-neighbour accuracy (%)": 100 * found.neighbour_accuracy,
         "Parzen log-likelihood (nats an image)": found.parzen.mean,
-        "minutes of training": sum(record.seconds for record in history) / 60,
     }
 
 
