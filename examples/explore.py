@@ -3,7 +3,6 @@
 The page holds the decoder's weights and the test images' codes, and decodes in the browser: it needs no server and no network.
 """
 
-import argparse
 import base64
 import json
 from pathlib import Path
@@ -50,9 +49,9 @@ def packed(array: Any, dtype: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line.Parser(description=__doc__)
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="folder of a run of mnist.py or fashion_mnist.py")
-    parser.add_argument("--data-dir", type=Path, help="folder of the run's data set, where it is no longer where it was")
+    command_line.add_source(parser, sample=False)
     flags = parser.parse_args()
     name, model, dataset = experiment.reopen(flags.run_dir, flags.data_dir)
     html = page(TITLES[name], model, dataset).encode()
