@@ -16,6 +16,7 @@ from npaae.errors import InvalidInput
 
 WIDTHS = np.arange(0.1, 0.2501, 0.005).round(3).tolist()
 TRAINED = 50_000  # digits; the rest are held out
+SAMPLES = 10_000
 
 
 def main() -> None:
@@ -26,20 +27,23 @@ def main() -> None:
     command_line.add_source(parser, sample=False)
     flags = parser.parse_args()
     digits = npaae.data.mnist(flags.data_dir)
+    if len(digits.train_images) <= TRAINED:
+        raise InvalidInput(f"{len(digits.train_images):,} digits came, {TRAINED:,} are trained on; pass the full MNIST")
     flags.out.mkdir(parents=True, exist_ok=True)
 
     train, held_out, test = (
         images.reshape(-1, 784) / 255
-        for images in (digits.train_images[:TRAINED], digits.train_images[TRAINED:], digits.test_images)
+        for images in (digits.train_images[:TRAINED][:SAMPLES], digits.train_images[TRAINED:], digits.test_images)
     )
     scores = []
     for seed in flags.seeds:
         model = trained(digits, flags.epochs, seed, flags.out / f"{flags.epochs}-epochs-seed-{seed}.npz")
-        score = metrics.parzen(test, held_out, model.sample(10_000, seed=seed), WIDTHS)
+        score = metrics.parzen(test, held_out, model.sample(SAMPLES, seed=seed), WIDTHS)
         scores.append(score.mean)
         print(f"seed {seed}: {described(score)}", flush=True)
-    print(f"{len(scores)} seeds: {np.mean(scores):.1f} ± {np.std(scores):.1f} nats an image")
-    print(f"10,000 training images in place of samples: {described(metrics.parzen(test, held_out, train[:10_000], WIDTHS))}")
+    if len(scores) > 1:
+        print(f"{len(scores)} seeds: {np.mean(scores):.1f} ± {np.std(scores, ddof=1):.1f} nats an image")
+    print(f"training images in place of samples: {described(metrics.parzen(test, held_out, train, WIDTHS))}")
 
 
 def trained(digits: npaae.data.Dataset, epochs: int, seed: int, path: Path) -> npaae.AdversarialAutoencoder:

@@ -10,7 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 import npaae
-from npaae import command_line, metrics, plots
+from npaae import command_line, experiment, metrics
+from npaae.errors import InvalidInput
 from npaae.files import replacing
 from npaae.priors import gaussian, gaussian_mixture, swiss_roll, uniform_disc, uniform_square
 
@@ -36,6 +37,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("priors.png"), help="the figure (default: %(default)s)")
     command_line.add_source(parser, sample=True)
     flags = parser.parse_args()
+    plots = experiment.import_plots()
+    if flags.out.exists():
+        raise InvalidInput(f"{flags.out} exists already; move it away, or name another file with --out")
     flags.out.parent.mkdir(parents=True, exist_ok=True)
     digits = command_line.mnist(flags)
 
@@ -54,7 +58,8 @@ def main() -> None:
         if model.classes:
             found += f", {100 * in_their_part(model, codes, digits.test_labels):.0f} % of the digits in their own part"
         print(f"{title:27} {found}", flush=True)
-        with replacing(flags.out) as file:  # after every model, so that it may be looked at, and the rest stopped, at any time
+        # After every model, so that it may be looked at, and the rest stopped, at any time.
+        with replacing(flags.out) as file, plots.style.context("default"):
             plots.priors(models, digits.test_images, digits.test_labels).savefig(file, format="png", dpi=100)
     print(f"Drawn in {flags.out}")
 

@@ -17,20 +17,26 @@ def main() -> None:
     command_line.add_source(parser, sample=False)
     flags = parser.parse_args()
 
-    columns, models = [], []
+    columns, kinds, seeds = [], [], []
     for folder in flags.runs:
         name, model, dataset = experiment.reopen(folder, flags.data_dir)
-        models.append((name, model.epoch, model.config | {"seed": None}))
-        if models[-1] != models[0]:
-            raise InvalidInput(f"{folder} and {flags.runs[0]} differ in more than their seeds; name runs of one kind")
+        config = experiment.read_config(folder)
+        kinds.append((name, model.epoch, model.config | {"seed": None}, config["data_sha256"], config["flags"]["batch_size"]))
+        if kinds[-1] != kinds[0] or model.seed in seeds:
+            raise InvalidInput(f"{folder} must differ from {flags.runs[0]} in its seed and in nothing else; name another run")
+        if not model.epoch:
+            raise InvalidInput(f"{folder} holds a run of no whole epoch; go on with it by --resume")
+        seeds.append(model.seed)
         columns.append(measures(model, dataset, experiment.read_history(folder / experiment.LOSSES, model)))
 
-    seeds = f"{len(columns)} seed{'' if len(columns) == 1 else 's'}"
-    print(f"| {name}, {model.epoch} epochs, {seeds} | mean ± standard deviation |\n|---|---|")
+    several = len(columns) > 1
+    spread = " ± standard deviation" if several else ""
+    print(f"| {name}, {model.epoch} epochs, seeds {', '.join(map(str, seeds))} | mean{spread} |\n|---|---|")
     for measure in columns[0]:
         values = np.array([column[measure] for column in columns])  # (seeds,) or (seeds, how many numbers the measure has)
-        mean, std = (np.atleast_1d(summary) for summary in (values.mean(axis=0), values.std(axis=0)))
-        print(f"| {measure} | {', '.join(f'{m:.3f} ± {s:.3f}' for m, s in zip(mean, std, strict=True))} |")
+        values = values.reshape(len(columns), -1)
+        numbers = [f"{v.mean():.3f}" + (f" ± {v.std(ddof=1):.3f}" if several else "") for v in values.T]
+        print(f"| {measure} | {', '.join(numbers)} |")
 
 
 def measures(model, dataset, history):

@@ -73,7 +73,7 @@ class Run:
 
     def __init__(self, name: str, flags: argparse.Namespace, model: AdversarialAutoencoder, dataset: data.Dataset) -> None:
         self.flags, self.model, self.dataset = flags, model, dataset
-        _plots()  # which may fail: better now than after the training
+        import_plots()  # which may fail: better now than after the training
         self.name, self.folder = name, _folder(name, flags.out)
         self.history: list[Record] = []
         self._start = time.perf_counter()
@@ -200,7 +200,7 @@ class Run:
             file.write(text.getvalue().encode())
 
     def _write_figures(self) -> None:
-        plots = _plots()
+        plots = import_plots()
         images, labels = self.dataset.test_images, self.dataset.test_labels
         with plots.style.context("default"):  # the same pictures on every machine, whatever its user's matplotlibrc says
             figures = {
@@ -345,7 +345,7 @@ def _folder(name: str, out: Path | None) -> Path:
         raise CannotWrite(f"{out or Path('runs')} cannot be made ({error.strerror}); name another folder with --out") from error
 
 
-def _plots() -> ModuleType:
+def import_plots() -> ModuleType:
     """The module `plots`, imported when a run needs it; raises Unavailable where matplotlib refuses its user's settings."""
     try:
         with uninterrupted():  # matplotlib does not survive an import that was cut short

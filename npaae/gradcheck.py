@@ -4,9 +4,9 @@ Every check takes a function f, a point x and the gradient that somebody derived
 
     ‖a − n‖ / (‖a‖ + ‖n‖)
 
-between that gradient a and the central difference n: 0 is perfect, 1 is unrelated. In float64 a correct gradient stays below
-1e-7 where f is smooth on the scale of max(1, |x|) and not much larger than its changes there; a wrong one is mostly above
-1e-3. The measure has no absolute tolerance, in which a gradient that is small everywhere could hide.
+between that gradient a and the central difference n: 0 is perfect, 0.7 unrelated, 1 opposite. In float64 a correct gradient
+stays below 1e-7 where f is smooth on the scale of max(1, |x|) and not much larger than its changes there; a wrong one is
+mostly above 1e-3. The measure has no absolute tolerance, in which a gradient that is small everywhere could hide.
 
 The step is h = 1e-5 · max(1, |x|). The central difference (f(x + h) − f(x − h)) / 2h is off by h² f‴/6 from truncation and
 by about 1e-16 |f| / h from rounding; their sum is least near h = ∛1e-16 ≈ 5e-6, and flat around it. The factor keeps the

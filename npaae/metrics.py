@@ -13,11 +13,12 @@ import numpy as np
 from . import data
 from .backend import HostArray as Array
 from .errors import InvalidInput, positive_number, whole_number
-from .images import checked_rows, unit_interval
+from .images import checked_rows, host_array, unit_interval
 from .model import AdversarialAutoencoder
 from .training import evaluate
 
 DISTANCES_AT_ONCE = 2**22  # 32 MiB of float64
+PRIOR_NUMBERS = 200_000  # drawn to know the prior's moments
 WIDTHS = tuple(np.linspace(0.1, 0.3, 21).round(2).tolist())  # of Parzen windows, in units of a pixel's range
 
 
@@ -77,7 +78,11 @@ def neighbour_accuracy(
     Raises InvalidInput where labels do not fit their codes, or there are fewer training codes than neighbours.
     """
     train, test = _points("train_codes", train_codes), _points("test_codes", test_codes)
-    train_labels, test_labels = np.asarray(train_labels), np.asarray(test_labels)
+    train_labels, test_labels = host_array("train_labels", train_labels), host_array("test_labels", test_labels)
+    if train.shape[1] != test.shape[1]:
+        raise InvalidInput(f"codes of {train.shape[1]} and of {test.shape[1]} dimensions came; pass two sets of the same")
+    if train_labels.dtype.kind not in "iu" or test_labels.dtype.kind not in "iu":
+        raise InvalidInput(f"labels of types {train_labels.dtype} and {test_labels.dtype} came; pass whole numbers")
     if train_labels.shape != (len(train),) or test_labels.shape != (len(test),):
         raise InvalidInput(
             f"{train_labels.shape} and {test_labels.shape} labels came for {len(train)} and {len(test)} codes; pass one each"
@@ -147,7 +152,7 @@ def _squared_distances(x: Array, y: Array) -> Iterator[tuple[slice, Array]]:
 
 def _points(name: str, points: Array) -> Array:
     """Rows of finite numbers as float64; raises InvalidInput for anything else."""
-    points = np.asarray(points)
+    points = host_array(name, points)
     if points.ndim != 2 or not points.size or points.dtype.kind not in "fiu" or not np.isfinite(points).all():
         raise InvalidInput(f"{name} of shape {points.shape} and type {points.dtype} came; pass rows of finite numbers")
     return points.astype(np.float64)
@@ -172,10 +177,11 @@ class Report(NamedTuple):
     """A trained model in numbers, on a data set that has its test images unseen.
 
     reconstruction: BCE a pixel on the test set, in nats. code_mean, code_covariance: of the encoded test set; prior_mean,
-    prior_covariance: of a million draws. energy: the encoded test set against as many draws. neighbour_accuracy: with ten
-    neighbours, test codes among training codes. parzen: of the second half of the test set, under as many samples of the
-    model as there are test images, with the first half held out. training_parzen: the same with as many training images in
-    place of the samples, which is what memory without any model comes to.
+    prior_covariance: of 100,000 draws of a planar prior, fewer where codes are longer. energy: the encoded test set against
+    as many draws. neighbour_accuracy: with ten neighbours, test codes among training codes. parzen: of the second half of
+    the test set, under as many samples of the model as there are test images, with the first half held out.
+    training_parzen: the same with as many training images in place of the samples, which is what memory without any model
+    comes to.
     """
 
     reconstruction: float
@@ -201,7 +207,7 @@ def report(model: AdversarialAutoencoder, dataset: data.Dataset, *, seed: int = 
     return Report(
         reconstruction,
         *moments(codes),
-        *moments(model.sample_prior(1_000_000, seed=seed)),
+        *moments(model.sample_prior(max(PRIOR_NUMBERS // model.latent, 1000), seed=seed)),
         energy_test(codes, model.sample_prior(n, seed=seed + 1)),
         neighbour_accuracy(train_codes, dataset.train_labels, codes, dataset.test_labels, neighbours=neighbours),
         parzen(scored, held_out, model.sample(n, seed=seed)),

@@ -91,12 +91,14 @@ class uniform_disc:
 
 @dataclass(frozen=True)
 class gaussian_mixture:
-    """Equally many draws from `components` planar Gaussians, set evenly on a circle like the petals of a flower.
+    """One of `components` equally likely planar Gaussians, set evenly on a circle like the petals of a flower.
 
     Component k has its mean at `radius` in the direction θ = 2πk / components, and standard deviations `radial_std` in that
     direction and `tangential_std` across it:
 
         z = (radius + radial_std ε₁) (cos θ, sin θ) + tangential_std ε₂ (−sin θ, cos θ),        ε₁, ε₂ normal
+
+    A model with as many classes gives each a component of its own; with another number, parts and components overlap.
 
     Source: Makhzani et al., arXiv:1511.05644, Figures 2 and 4, whose petals these are. Raises InvalidInput for a length that
     is not positive and finite, for fewer than one component, and for codes that are not two-dimensional.
@@ -131,7 +133,7 @@ class swiss_roll:
 
         z = radius √s (cos θ, sin θ) + std ε,        θ = 2π · turns · √s,   s uniform in [0, 1), ε normal
 
-    The arc of an Archimedean spiral is about θ² / 2 long, in units of its pitch, so that √s spreads the samples evenly
+    An Archimedean spiral r = a θ has an arc of about a θ² / 2 from its centre to θ, so that √s spreads the samples evenly
     along it. Source: Makhzani et al., arXiv:1511.05644, Figure 4. Raises InvalidInput for a number that is not positive and
     finite, and for codes that are not two-dimensional.
     """

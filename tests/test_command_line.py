@@ -8,10 +8,11 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import npaae
-from npaae import command_line
+from npaae import command_line, metrics
 from npaae.errors import BadFile, InvalidInput, Unavailable
 from npaae.interrupts import Terminated
 
@@ -222,3 +223,30 @@ def test_a_file_that_cannot_be_opened_is_named_with_the_reason(tmp_path, monkeyp
     assert capsys.readouterr().err == (
         f"mnist.py: error: {tmp_path}/nothing cannot be used (No such file or directory); mend that, or name another\n"
     )
+
+
+# What --evaluate prints
+
+
+def test_each_measure_of_a_report_is_printed_under_its_own_name(monkeypatch, capsys, digits, small_model):
+    report = metrics.Report(
+        reconstruction=0.1234,
+        code_mean=np.array([1.0, 2.0]), code_covariance=np.array([[3.0, 4.0], [4.0, 5.0]]),
+        prior_mean=np.array([6.0, 7.0]), prior_covariance=np.array([[8.0, 9.0], [9.0, 10.0]]),
+        energy=metrics.EnergyTest(0.5, 0.25, 0.01), neighbour_accuracy=0.765,
+        parzen=metrics.Parzen(111.0, 2.0, 0.15), training_parzen=metrics.Parzen(222.0, 3.0, 0.17),
+    )  # fmt: skip
+    monkeypatch.setattr(metrics, "report", lambda model, dataset: report)
+    reopened = ("mnist", small_model(), npaae.data.mnist(digits))
+    monkeypatch.setattr(command_line.experiment, "reopen", lambda folder, data_dir, backend: reopened)
+    command_line.print_metrics(SimpleNamespace(out="here", data_dir=None, backend="numpy"))
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [line[30:] for line in lines] == [
+        "0.1234 nats",
+        "(1.00, 2.00), the prior's (6.00, 7.00)",
+        "((3.00, 4.00), (4.00, 5.00)), the prior's ((8.00, 9.00), (9.00, 10.00))",
+        "0.5000, above the 0.2500 that chance stays below in 95 of 100",
+        "76.5 %",
+        "111.0 ± 2.0 nats an image, window 0.15",
+        "222.0 ± 3.0 nats an image, window 0.17",
+    ]

@@ -225,7 +225,7 @@ def test_an_interrupt_waits_for_matplotlibs_import(monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
     try:
         with pytest.raises(KeyboardInterrupt):
-            experiment._plots()
+            experiment.import_plots()
     finally:
         signal.signal(signal.SIGINT, previous)
     assert imported == ["npaae.plots"]

@@ -162,6 +162,9 @@ def test_the_error_is_the_standard_error_of_the_mean(rng):
         (lambda: energy_test([[0.0, 1.0]], [[0.0]]), "samples of 2 and of 1 dimensions came"),
         (lambda: energy_test([[0.0]], [[0.0]], permutations=0), "permutations=0 came"),
         (lambda: neighbour_accuracy([[0.0]], [1, 2], [[0.0]], [1]), r"\(2,\) and \(1,\) labels came for 1 and 1 codes"),
+        (lambda: neighbour_accuracy([[0.0]], [1.0], [[0.0]], [1]), "labels of types float64 and int64 came"),
+        (lambda: neighbour_accuracy([[0.0, 1.0]], [1], [[0.0]], [1]), "codes of 2 and of 1 dimensions came"),
+        (lambda: moments([[0.0], [1.0, 2.0]]), "rows of unequal lengths came"),
         (lambda: neighbour_accuracy([[0.0]], [1], [[0.0]], [1]), "neighbours=10 came, and 1 training codes"),
         (lambda: parzen_log_likelihood([[0.0]], [[0.0, 1.0]], 1), "points of 1 and samples of 2 dimensions came"),
         (lambda: parzen_log_likelihood([[0.0]], [[0.0]], 0), "width=0 came"),
@@ -196,8 +199,8 @@ def test_the_report_agrees_with_the_last_record_of_training(reported):
 
 def test_the_report_measures_the_prior_that_the_model_has(reported):
     _, _, _, report = reported
-    np.testing.assert_allclose(report.prior_mean, 0, atol=0.05)
-    np.testing.assert_allclose(report.prior_covariance, 25 * np.eye(2), atol=0.2)
+    np.testing.assert_allclose(report.prior_mean, 0, atol=5 * 5 / 316)  # five standard errors of 100,000 draws
+    np.testing.assert_allclose(report.prior_covariance, 25 * np.eye(2), atol=5 * 25 * np.sqrt(2) / 316)
 
 
 def test_the_report_scores_the_second_half_of_the_test_set_in_windows_chosen_on_the_first(reported):
@@ -205,6 +208,11 @@ def test_the_report_scores_the_second_half_of_the_test_set_in_windows_chosen_on_
     images = few.test_images.reshape(100, 784) / 255
     assert report.parzen == parzen(images[50:], images[:50], model.sample(100, seed=0))
     assert report.training_parzen == parzen(images[50:], images[:50], few.train_images[:100].reshape(100, 784) / 255)
+
+
+def test_the_report_compares_the_test_sets_codes_with_draws_of_the_prior(reported):
+    model, few, _, report = reported
+    assert report.energy == energy_test(model.encode(few.test_images), model.sample_prior(100, seed=1))
 
 
 def test_the_report_finds_test_codes_among_training_codes(reported):

@@ -45,13 +45,13 @@ def test_the_disc_has_in_each_radius_its_share_of_the_volume_and_in_each_directi
 
 
 def test_the_mixture_has_equally_many_samples_in_each_petal_long_outwards_and_narrow_across():
-    prior = gaussian_mixture(components=4, radius=9.0, radial_std=2.0, tangential_std=0.5)
+    prior = gaussian_mixture(components=5, radius=9.0, radial_std=2.0, tangential_std=0.5)
     samples = draw(prior)
     angle = np.arctan2(samples[:, 1], samples[:, 0])
-    petal = np.round(angle / (pi / 2)) % 4
-    np.testing.assert_allclose(np.bincount(petal.astype(int)) / N, 1 / 4, atol=5 * 0.44 / 200)
-    for k in range(4):
-        outwards = np.array([np.cos(k * pi / 2), np.sin(k * pi / 2)])
+    petal = np.round(angle / (2 * pi / 5)) % 5
+    np.testing.assert_allclose(np.bincount(petal.astype(int)) / N, 1 / 5, atol=5 * 0.4 / 200)
+    for k in range(5):
+        outwards = np.array([np.cos(k * 2 * pi / 5), np.sin(k * 2 * pi / 5)])
         across = np.array([-outwards[1], outwards[0]])
         mine = samples[petal == k]
         assert (mine @ outwards).mean() == pytest.approx(9, abs=5 * 2 / 100)

@@ -31,3 +31,11 @@ def test_a_figure_that_cannot_be_written_is_one_sentence_before_anything_is_trai
     process = run_here("--data-dir", digits, "--out", tmp_path / "file" / "priors.png", example="priors.py")
     assert (process.returncode, process.stdout) == (1, "")
     assert process.stderr == f"priors.py: error: {tmp_path / 'file'} cannot be used (File exists); mend that, or name another\n"
+
+
+def test_a_figure_that_is_there_already_is_not_replaced(digits, tmp_path):
+    (tmp_path / "priors.png").write_text("an old one")
+    process = run_here("--data-dir", digits, "--out", tmp_path / "priors.png", example="priors.py")
+    assert (process.returncode, process.stdout) == (2, "")
+    assert "priors.png exists already; move it away, or name another file with --out" in process.stderr
+    assert (tmp_path / "priors.png").read_text() == "an old one"
