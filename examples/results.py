@@ -1,6 +1,6 @@
 """Put finished runs that differ in their seed alone into one table: mean and standard deviation of every measure, in Markdown.
 
-Each is measured as --evaluate does it; half a minute a run of 60,000 images on two cores.
+Each is measured as --evaluate does it; some forty seconds a run of 60,000 images on two cores.
 """
 
 from pathlib import Path
