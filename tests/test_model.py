@@ -647,6 +647,8 @@ def test_what_are_no_codes_is_refused_in_one_sentence(small_model, codes, says):
         ({"hidden": 10**20}, "more than memory can hold"),
         ({"latent": 10**11}, "more than memory can hold"),
         ({"latent": 0}, "latent=0 came"),
+        ({"classes": -1}, "^classes=-1 came"),
+        ({"classes": 2.5}, "^classes=2.5 came"),
         ({"visible": -1}, "visible=-1 came"),
         ({"dropout": 1.0}, "dropout=1.0 came"),
         ({"discriminator_dropout": "half"}, "discriminator_dropout='half' came"),
@@ -900,6 +902,21 @@ def test_a_configuration_that_lacks_something_is_not_filled_up_with_defaults(sav
     members = dict(np.load(path)) | {"config": json.dumps(config)}
     np.savez(path, **members)
     assert f"it has no '{name}'" in refusal(path)
+
+
+def test_a_saved_prior_that_does_not_suit_the_saved_model_is_the_files_fault(small_model, tmp_path):
+    small_model(latent=3).save(tmp_path / "model.npz")
+    members = dict(np.load(tmp_path / "model.npz"))
+    members["config"] = json.dumps(json.loads(str(members["config"])) | {"prior": {"name": "swiss_roll"}})
+    np.savez(tmp_path / "model.npz", **members)
+    assert "is damaged: prior=swiss_roll" in refusal(tmp_path / "model.npz")
+
+
+def test_a_damaged_file_is_not_blamed_on_the_prior_that_is_given(saved):
+    path, rewrite = saved
+    rewrite(config={"dropout": 2})
+    with pytest.raises(BadFile, match="is damaged: dropout=2 came"):
+        AdversarialAutoencoder.load(path, prior=npaae.priors.gaussian())
 
 
 def test_an_archive_with_more_than_arrays_is_refused(saved):
