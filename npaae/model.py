@@ -333,7 +333,10 @@ class AdversarialAutoencoder:
             file = os.fspath(path)
             raise InvalidInput(f"{file} was trained with a prior of your own; pass it again, as load(path, prior=…)")
         try:
-            sizes = _layer_sizes(config["hidden"], config["latent"], config["visible"], config["classes"])
+            # Whole numbers, all of them, before they are multiplied: a text times a large number takes all memory there is.
+            hidden = [whole_number("hidden", width, 1) for width in config["hidden"]]
+            latent, visible, classes = (whole_number(name, config[name], 0) for name in ("latent", "visible", "classes"))
+            sizes = _layer_sizes(hidden, latent, visible, classes)
             if saved["theta"].size != sum(map(parameter_count, sizes)):  # before memory is taken for as many
                 raise InvalidInput(f"its {saved['theta'].size:,} parameters do not fit its own layer sizes")
             model = cls(**config, prior=from_config(saved_prior) if prior is None else prior, backend=backend)
