@@ -11,7 +11,7 @@ forward pass cannot spoil the first one's backward pass. Rows are samples: x is 
 from math import sqrt
 from types import ModuleType
 
-from .backend import Array, Generator
+from .backend import Array, Generator, fused
 from .errors import fraction
 
 
@@ -110,14 +110,21 @@ class Dropout:
         """y = m · x with m drawn from `rng`; without `rng`, y = x. The cache is m, or None for the identity."""
         if rng is None or self.rate == 0:
             return x, None
-        kept = rng.random(x.shape, dtype=self.xp.float32) >= self.rate
-        mask = kept * x.dtype.type(1 / (1 - self.rate))  # x's own type, lest float32 become float64
-        return x * mask, mask
+        draws = rng.random(x.shape, dtype=self.xp.float32)
+        scale = x.dtype.type(1 / (1 - self.rate))  # x's own type, lest float32 become float64
+        y, mask = fused(self.xp, _drop)(x, draws, self.rate, scale)
+        return y, mask
 
     def backward(self, dy: Array, cache: Array | None) -> Array:
         """dx = m · dy, with the mask of the forward pass."""
         mask = cache
         return dy if mask is None else dy * mask
+
+
+def _drop(xp: ModuleType, x: Array, draws: Array, rate: float, scale: Array) -> tuple[Array, Array]:
+    """(m · x, m), with m = scale where a draw from [0, 1) is at least `rate`, and 0 elsewhere."""
+    mask = (draws >= rate) * scale
+    return x * mask, mask
 
 
 def sigmoid(xp: ModuleType, x: Array) -> Array:

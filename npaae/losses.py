@@ -6,7 +6,7 @@ The loss is a 0-dimensional value on the backend: `float(loss)` makes it a Pytho
 
 from types import ModuleType
 
-from .backend import Array
+from .backend import Array, fused
 from .errors import InvalidInput
 from .layers import sigmoid
 
@@ -38,5 +38,11 @@ def bce_with_logits(xp: ModuleType, logits: Array, t: Array | float) -> tuple[Ar
 
     logits has any shape, t that shape or a scalar; dL/dl has the logits' shape.
     """
-    loss = (xp.maximum(logits, 0) - logits * t + xp.log1p(xp.exp(-xp.abs(logits)))).mean()
-    return loss, (sigmoid(xp, logits) - t) / logits.size
+    losses, gradient = fused(xp, _cross_entropies)(logits, t, logits.size)
+    return losses.mean(), gradient
+
+
+def _cross_entropies(xp: ModuleType, logits: Array, t: Array | float, count: int) -> tuple[Array, Array]:
+    """The summands of L, each element's own, and dL/dl, for N = count."""
+    losses = xp.maximum(logits, 0) - logits * t + xp.log1p(xp.exp(-xp.abs(logits)))
+    return losses, (sigmoid(xp, logits) - t) / count

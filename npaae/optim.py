@@ -4,7 +4,7 @@ from math import sqrt
 from types import ModuleType
 
 from . import errors
-from .backend import Array, sweep
+from .backend import Array, fused, sweep
 from .errors import InvalidInput
 
 
@@ -56,16 +56,25 @@ class Adam:
         rate = self.learning_rate * (1 - self.beta1) / ((1 - self.beta1**self.t) * c)
         epsilon = self.epsilon / c
 
-        def move(part: slice) -> None:
-            theta, g, M, V = self.parameters[part], self.gradient[part], self.M[part], self.V[part]
-            M *= self.beta1
-            M += g
-            V *= self.beta2
-            V += g * g
-            update = xp.sqrt(V)
-            update += epsilon
-            xp.divide(M, update, out=update)
-            update *= rate
-            theta -= update
+        move = fused(xp, _move)
 
-        sweep(xp, self.parameters.size, move)
+        def move_part(part: slice) -> None:
+            vectors = (vector[part] for vector in (self.parameters, self.gradient, self.M, self.V))
+            move(*vectors, self.beta1, self.beta2, rate, epsilon)
+
+        sweep(xp, self.parameters.size, move_part)
+
+
+def _move(
+    xp: ModuleType, theta: Array, g: Array, M: Array, V: Array, beta1: float, beta2: float, rate: float, epsilon: float
+) -> None:
+    """M ← β₁ M + g, V ← β₂ V + g², θ ← θ − rate · M / (√V + epsilon), in place and with one array to spare."""
+    M *= beta1
+    M += g
+    V *= beta2
+    V += g * g
+    update = xp.sqrt(V)
+    update += epsilon
+    xp.divide(M, update, out=update)
+    update *= rate
+    theta -= update

@@ -1,14 +1,18 @@
 """The same code on a GPU: proven without one on a strict stand-in, against CuPy's names, and with one by parity."""
 
 import ast
+import copy
+import ctypes
 import inspect
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import npaae
-from npaae import backend, layers, losses, priors
+from npaae import backend, layers, losses, optim, priors
 from npaae.network import parameter_count, perceptron
 from npaae.optim import Adam
 
@@ -239,6 +243,72 @@ def test_every_method_that_a_prior_or_a_layer_asks_of_a_generator_is_in_cupys():
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed: pip install cupy-cuda12x", exc_type=ImportError)
     for name in ("random", "standard_normal", "uniform", "integers"):
         assert hasattr(cupy.random.Generator, name)
+
+
+# The fused chains: CuPy traces them into CUDA without a GPU, and any C++ compiler makes a loop of that
+
+
+def cuda_kernel(chain, arguments):
+    """The one kernel that CuPy makes of a chain, given arrays that have shapes and types and no memory."""
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed: pip install cupy-cuda12x", exc_type=ImportError)
+    if cupy.cuda.is_available():
+        pytest.skip("there is a GPU here: `pytest -m gpu` runs the kernels themselves")
+    nowhere = cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(1, 2**20, None, device_id=0), 0)
+    fused = backend.fused.__wrapped__(cupy, chain)
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError):  # traced, and then refused for want of a GPU
+        fused(*(cupy.ndarray(a.shape, a.dtype, nowhere) if isinstance(a, np.ndarray) else a for a in arguments))
+    ((kernel, _),) = fused._memo.values()
+    return kernel
+
+
+def run_on_the_host(kernel, arguments, folder):
+    """Compile a kernel as a C++ loop over its elements and run it; returns the outputs that are not arguments."""
+    compiler = shutil.which("c++") or pytest.skip("there is no C++ compiler here")
+    parameters = kernel.params[:-1]  # the last is the index
+    outputs = [np.empty(arguments[0].shape, parameter.dtype) for parameter in parameters[len(arguments) :]]
+    values = [*arguments, *outputs]
+    pairs = list(zip(parameters, values, strict=True))
+    signature = ", ".join(f"{p.ctype} {'*' if isinstance(v, np.ndarray) else ''}_{p.name}" for p, v in pairs)
+    names = "\n".join(
+        f"{p.ctype} &{p.name} = _{p.name}[i];" if isinstance(v, np.ndarray) else f"{p.ctype} {p.name} = _{p.name};"
+        for p, v in pairs
+    )
+    preamble = kernel.preamble.replace('#include "cupy/float16.cuh"', "").replace("__device__", "static")
+    source, library = folder / "kernel.cpp", folder / "kernel.so"
+    source.write_text(
+        f"#include <algorithm>\n#include <cmath>\nusing namespace std;\n{preamble}\n"
+        f'extern "C" void run(long n, {signature}) {{ for (long i = 0; i < n; ++i) {{ {names}\n{kernel.operation} }} }}'
+    )
+    subprocess.run([compiler, "-shared", "-fPIC", "-ffp-contract=off", "-o", library, source], check=True)
+    types = {"float": ctypes.c_float, "double": ctypes.c_double, "long long": ctypes.c_longlong}
+    ctypes.CDLL(library).run(
+        ctypes.c_long(arguments[0].size),
+        *(ctypes.c_void_p(v.ctypes.data) if isinstance(v, np.ndarray) else types[p.ctype](v) for p, v in pairs),
+    )
+    return outputs
+
+
+def chain_and_arguments(name, dtype):
+    numbers = np.random.default_rng(0).standard_normal((4, 5, 7)).astype(dtype)
+    scale = np.dtype(dtype).type(1 / 0.7)
+    return {
+        "Adam": (optim._move, [numbers[0], numbers[1], numbers[2], numbers[3] ** 2, 0.9, 0.999, 1e-3, 1e-8]),
+        "cross-entropy": (losses._cross_entropies, [100 * numbers[0], numbers[1] ** 2, 35]),
+        "cross-entropy of one target": (losses._cross_entropies, [100 * numbers[0], 1.0, 35]),
+        "dropout": (layers._drop, [numbers[0], np.random.default_rng(0).random((5, 7), np.float32), 0.3, scale]),
+    }[name]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["Adam", "cross-entropy", "cross-entropy of one target", "dropout"])
+def test_what_cupy_makes_of_a_chain_is_one_kernel_that_computes_the_same(name, dtype, tmp_path):
+    chain, arguments = chain_and_arguments(name, dtype)
+    kernel = cuda_kernel(chain, arguments)
+    ours, theirs = copy.deepcopy(arguments), copy.deepcopy(arguments)
+    returned, outputs = chain(np, *ours) or (), run_on_the_host(kernel, theirs, tmp_path)
+    assert [array.dtype for array in returned] == [array.dtype for array in outputs]
+    for array, other in zip([*ours, *returned], [*theirs, *outputs], strict=True):
+        np.testing.assert_allclose(other, array, rtol=4 * np.finfo(dtype).eps, atol=0)
 
 
 # On a GPU
