@@ -124,18 +124,24 @@ def latent(model: AdversarialAutoencoder, images: Array, labels: Array, label_na
 
 
 def priors(models: Mapping[str, AdversarialAutoencoder], images: Array, labels: Array) -> Figure:
-    """A column for each named model with a planar code: draws from its prior, the codes of images by label, and a decoded grid.
+    """A column for each named model: draws from its prior, the codes of images by label, and a decoded grid.
 
-    images, labels: as in `latent`. Draws from a prior with parts have the colours of its ten parts, which, where the model
-    is told labels, are those of the labels.
+    images, labels: as in `latent`. Draws from a prior with parts have the colours of its parts, which, where the model is told
+    labels, are those of the labels, and ten elsewhere. Of a longer code the first two dimensions are shown.
+
+    Raises InvalidInput where a code has a single dimension.
     """
+    for name, model in models.items():
+        if model.latent == 1:
+            raise InvalidInput(f"the model called {name!r} has a code of one dimension; pass models of two or more")
     figure = Figure(figsize=(2 * len(models), 6.4), layout="constrained")
     grid = figure.subplots(3, len(models), squeeze=False)
     for (drawn, encoded, decoded), (name, model) in zip(grid.T, models.items(), strict=True):
         xp, n = model.xp, min(len(images), PRIOR_POINTS)
         position = (np.arange(n) + 0.5) / n
         if isinstance(model.prior, Divisible):
-            draws, parts = to_host(model.prior.along(generator(xp, 0, SAMPLE), xp.asarray(position))), np.floor(10 * position)
+            draws = to_host(model.prior.along(generator(xp, 0, SAMPLE), xp.asarray(position)))
+            parts = np.floor((model.classes or 10) * position)
         else:
             draws, parts = model.sample_prior(n, seed=0), np.full(n, 7)  # grey
         for axes, codes, colours in ((drawn, draws, parts), (encoded, model.encode(images[:n]), labels[:n])):

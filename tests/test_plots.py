@@ -229,3 +229,10 @@ def test_the_parts_of_a_prior_have_the_colours_of_the_labels_that_they_are_for(s
     figure = plots.priors({"roll": small_model(prior=swiss_roll(), classes=10)}, images, np.arange(25) % 10)
     position = (np.arange(25) + 0.5) / 25  # of the draws, which are in order
     np.testing.assert_array_equal(figure.axes[0].collections[0].get_array(), np.floor(10 * position))
+    figure = plots.priors({"roll": small_model(prior=swiss_roll(), classes=3)}, images, np.arange(25) % 3)
+    np.testing.assert_array_equal(figure.axes[0].collections[0].get_array(), np.floor(3 * position))
+
+
+def test_a_code_of_one_dimension_beside_its_prior_is_refused(small_model, images):
+    with pytest.raises(InvalidInput, match=r"^the model called 'line' has a code of one dimension; pass models"):
+        plots.priors({"line": small_model(latent=1)}, images, np.arange(25) % 10)
