@@ -5,7 +5,6 @@ one encoder pass for phases 2 and 3. The floor is the step's matrix products alo
 move. The peers come with `pip install -e '.[bench]'`; those that are missing are left out.
 """
 
-import argparse
 import csv
 import importlib.util
 import sys
@@ -22,6 +21,7 @@ import npaae  # before NumPy, which it tunes
 import numpy as np
 from threadpoolctl import threadpool_info
 
+from npaae import command_line
 from npaae.backend import array_module, generator
 from npaae.training import evaluate
 
@@ -29,6 +29,8 @@ CONFIGURATIONS = {"the report's (784-256-128-2)": (256, 128), "the paper's (784-
 VISIBLE, LATENT, BATCH = 784, 2, 100
 RATE, DISCRIMINATOR_RATE, STD = 0.25, 0.20, 5.0
 RECONSTRUCTION, REGULARIZATION = 5e-4, 1e-4  # learning rates
+
+DEVICES = {"numpy": "cpu", "cupy": "cuda"}  # PyTorch's names for where the backends compute
 
 Step = Callable[[], object]  # one training step; what it returns can be waited for
 
@@ -234,9 +236,19 @@ def installed(*modules: str) -> bool:
     return all(importlib.util.find_spec(module) for module in modules)
 
 
+def why_no_pytorch(device: str) -> str | None:
+    if not installed("torch"):
+        return "is not installed and left out: pip install -e '.[bench]'"
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        return "is built without CUDA and left out: install a build for GPUs"
+    return None
+
+
 def peers(hidden: tuple[int, ...], n: int, device: str) -> dict[str, Step]:
     found: dict[str, Step] = {}
-    if installed("torch"):
+    if why_no_pytorch(device) is None:
         found["PyTorch, default Adam"] = pytorch(hidden, n, fused=False, device=device)
         found["PyTorch, fused Adam"] = pytorch(hidden, n, fused=True, device=device)
     if device == "cpu" and installed("jax", "optax"):
@@ -245,7 +257,7 @@ def peers(hidden: tuple[int, ...], n: int, device: str) -> dict[str, Step]:
 
 
 def all_contenders(hidden: tuple[int, ...], n: int, backend: str) -> dict[str, Step]:
-    contenders = {"npaae": ours(hidden, n, backend)} | peers(hidden, n, "cuda" if backend == "cupy" else "cpu")
+    contenders = {"npaae": ours(hidden, n, backend)} | peers(hidden, n, DEVICES[backend])
     return contenders if backend == "cupy" else contenders | {"the floor": floor(hidden, n)}
 
 
@@ -294,9 +306,9 @@ def print_epoch(backend: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backend", choices=("numpy", "cupy"), default="numpy", help="cupy: npaae and PyTorch on the GPU")
-    parser.add_argument("--seconds", type=float, default=10, help="time for each contender and configuration")
+    parser = command_line.Parser(description=__doc__)
+    parser.add_argument("--backend", choices=DEVICES, default="numpy", help="cupy: npaae and PyTorch on the GPU")
+    parser.add_argument("--seconds", type=command_line.positive, default=10, help="time for each contender and configuration")
     parser.add_argument("--growth", action="store_true", help="also other batch sizes and widths, some minutes more")
     flags = parser.parse_args()
     xp = array_module(flags.backend)
@@ -311,9 +323,10 @@ def main() -> None:
                 end=", ",
             )
             print(f"{library['num_threads']} threads")
-    for name, modules in {"PyTorch": ("torch",), "JAX": ("jax", "optax")}.items():
-        if not installed(*modules):
-            print(f"{name} is not installed and left out: pip install -e '.[bench]'")
+    if why := why_no_pytorch(DEVICES[flags.backend]):
+        print(f"PyTorch {why}")
+    if not installed("jax", "optax"):
+        print("JAX is not installed and left out: pip install -e '.[bench]'")
     print_step_table(flags.backend, flags.seconds, wait)
     if flags.growth:
         print_growth(flags.backend, flags.seconds, wait)
@@ -321,4 +334,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.launch(main)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .errors import InvalidInput, Unavailable
+from .errors import InvalidInput, Unavailable, one_line
 
 Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray; CuPy ships no type stubs
 HostArray: TypeAlias = np.ndarray[Any, Any]
@@ -54,8 +54,9 @@ def _cupy_on_a_gpu() -> ModuleType:
         import cupy
     except ImportError as error:
         raise Unavailable(
-            f'backend="cupy" needs CuPy, which cannot be imported here ({error}); install it with `pip install cupy-cuda12x` '
-            'or `pip install cupy-cuda13x` (by your CUDA version), or use backend="numpy"'
+            f'backend="cupy" needs CuPy, which cannot be imported here ({error}); install it with '
+            "`pip install 'cupy-cuda12x[ctk]'` or `pip install 'cupy-cuda13x[ctk]'` (by your CUDA version), "
+            'or use backend="numpy"'
         ) from error
     # `import cupy` succeeds without a GPU and the first allocation fails: ask now.
     if not cupy.cuda.is_available():
@@ -63,6 +64,15 @@ def _cupy_on_a_gpu() -> ModuleType:
             'backend="cupy" needs an NVIDIA GPU and its driver, and CuPy finds none here; '
             'install the driver, or use backend="numpy"'
         )
+    try:  # CUDA's libraries come apart from CuPy, which loads each when it is first asked for it
+        for library in ("cublas", "curand", "nvrtc"):
+            getattr(cupy.cuda, library)
+        cupy.cuda.nvrtc.getVersion()
+    except (ImportError, RuntimeError) as error:
+        raise Unavailable(
+            f'backend="cupy" finds a GPU and not all of CUDA\'s libraries ({one_line(error)}); install them with '
+            "`pip install 'cupy-cuda12x[ctk]'` or `pip install 'cupy-cuda13x[ctk]'`, or use backend=\"numpy\""
+        ) from error
     return cupy  # type: ignore[no-any-return]
 
 
@@ -82,9 +92,10 @@ def to_host(array: Array) -> HostArray:
 
 @cache
 def fused(xp: ModuleType, chain: Callable[..., Any]) -> Callable[..., Any]:
-    """An elementwise `chain(xp, …)`, a function of arrays and numbers, with its `xp` given.
+    """`chain(xp, …)`, an elementwise function of arrays and numbers, with its `xp` given.
 
-    On a GPU it becomes one kernel, traced from the same text: ten operations then read and write memory once, not ten times.
+    On a GPU it becomes one program, traced from the same text: ten operations then read and write memory once, not ten times.
+    So a chain holds only operators and the elementwise functions of `xp`: no `if` on values, no sums, no new arrays by shape.
     """
     given = update_wrapper(partial(chain, xp), chain)  # which lends it a name, as CuPy wants one
     return xp.fuse(given) if hasattr(xp, "fuse") else given

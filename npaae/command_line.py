@@ -36,7 +36,7 @@ def parse_flags(description: str | None, *, epochs: int, sample: bool = False) -
     add("--batch-size", "images a step", type=whole(1), default=100)
     add("--hidden", "widths of the hidden layers", type=whole(1), nargs="+", default=[256, 128])
     add("--latent", "dimensions of the code", type=whole(1), default=2)
-    add("--prior-std", "standard deviation of the Gaussian prior", type=_positive, default=5.0)
+    add("--prior-std", "standard deviation of the Gaussian prior", type=positive, default=5.0)
     add("--lr-reconstruction", "Adam's step size in phase 1", type=_rate, default=5e-4)
     add("--lr-regularization", "Adam's step size in phases 2 and 3", type=_rate, default=1e-4)
     add("--seed", "fixes weights, order, masks and draws", type=whole(0), default=0)
@@ -125,7 +125,7 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
-_positive = _as_flag(lambda text: positive_number("", float(text)), "a positive, finite number")
+positive = _as_flag(lambda text: positive_number("", float(text)), "a positive, finite number")
 _rate = _as_flag(lambda text: learning_rate("", float(text)), "a number above 0 and at most 1")
 
 

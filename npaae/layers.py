@@ -10,6 +10,7 @@ forward pass cannot spoil the first one's backward pass. Rows are samples: x is 
 
 from math import sqrt
 from types import ModuleType
+from typing import Any
 
 from .backend import Array, Generator, fused
 from .errors import fraction
@@ -121,8 +122,8 @@ class Dropout:
         return dy if mask is None else dy * mask
 
 
-def _drop(xp: ModuleType, x: Array, draws: Array, rate: float, scale: Array) -> tuple[Array, Array]:
-    """(m · x, m), with m = scale where a draw from [0, 1) is at least `rate`, and 0 elsewhere."""
+def _drop(xp: ModuleType, x: Array, draws: Array, rate: float, scale: Any) -> tuple[Array, Array]:
+    """(m · x, m), with m = scale, a number of x's type, where a draw from [0, 1) is at least `rate`, and 0 elsewhere."""
     mask = (draws >= rate) * scale
     return x * mask, mask
 

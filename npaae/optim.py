@@ -50,31 +50,30 @@ class Adam:
 
     def step(self) -> None:
         """Move the parameters once, by the gradient as it stands."""
-        xp = self.xp
         self.t += 1
         c = sqrt((1 - self.beta2) / (1 - self.beta2**self.t))
         rate = self.learning_rate * (1 - self.beta1) / ((1 - self.beta1**self.t) * c)
         epsilon = self.epsilon / c
 
-        move = fused(xp, _move)
+        vectors = (self.parameters, self.gradient, self.M, self.V)
+        update = fused(self.xp, _update)
 
-        def move_part(part: slice) -> None:
-            vectors = (vector[part] for vector in (self.parameters, self.gradient, self.M, self.V))
-            move(*vectors, self.beta1, self.beta2, rate, epsilon)
+        def update_part(part: slice) -> None:
+            update(*(vector[part] for vector in vectors), self.beta1, self.beta2, rate, epsilon)
 
-        sweep(xp, self.parameters.size, move_part)
+        sweep(self.xp, self.parameters.size, update_part)
 
 
-def _move(
+def _update(
     xp: ModuleType, theta: Array, g: Array, M: Array, V: Array, beta1: float, beta2: float, rate: float, epsilon: float
 ) -> None:
-    """M ← β₁ M + g, V ← β₂ V + g², θ ← θ − rate · M / (√V + epsilon), in place and with one array to spare."""
+    """M ← β₁ M + g, V ← β₂ V + g², θ ← θ − rate · M / (√V + epsilon), in place, one temporary array at a time."""
     M *= beta1
     M += g
     V *= beta2
     V += g * g
-    update = xp.sqrt(V)
-    update += epsilon
-    xp.divide(M, update, out=update)
-    update *= rate
-    theta -= update
+    step = xp.sqrt(V)
+    step += epsilon
+    xp.divide(M, step, out=step)
+    step *= rate
+    theta -= step

@@ -11,6 +11,8 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 
 FETCHES = []  # what the host asked for: the shapes, in order
+MOVES = []  # what the host sent: the shapes, in order
+FUSED = []  # the names of the fused chains that ran, in order
 
 
 def unwrap(value):
@@ -58,6 +60,9 @@ class DeviceArray:
     def __bool__(self):
         return self._number(bool)
 
+    def __repr__(self):
+        return self._number(repr)
+
     shape = property(lambda self: self._array.shape)
     dtype = property(lambda self: self._array.dtype)
     size = property(lambda self: self._array.size)
@@ -68,6 +73,9 @@ class DeviceArray:
         return len(self._array)
 
     def __getitem__(self, index):
+        parts = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(part, DeviceArray) and part.dtype == bool for part in parts):
+            FETCHES.append(self.shape)  # CuPy counts the chosen ones on the host
         view = self._array[unwrap(index)]
         return wrap(view)
 
@@ -138,6 +146,8 @@ class Generator:
 
 def asarray(value, dtype=None):
     """From the host or from the device: the one place where the two may meet."""
+    if not isinstance(value, DeviceArray):
+        MOVES.append(np.shape(value))
     return DeviceArray(np.array(unwrap(value) if isinstance(value, DeviceArray) else value, dtype=dtype))
 
 
@@ -148,7 +158,12 @@ def _as_it_is(value, dtype=None):
 
 def fuse(chain):
     """Fused or not, the operations are the same; what CuPy makes of them, `test_switch` asks CuPy."""
-    return chain
+
+    def run(*arguments):
+        FUSED.append(chain.__name__)
+        return chain(*arguments)
+
+    return run
 
 
 FUNCTIONS = (

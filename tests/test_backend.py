@@ -12,7 +12,8 @@ from npaae.errors import InvalidInput, Unavailable
 
 
 def cupy_that_finds(gpu):
-    return SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: gpu))
+    libraries = {"cublas": None, "curand": None, "nvrtc": SimpleNamespace(getVersion=lambda: (12, 9))}
+    return SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: gpu, **libraries))
 
 
 def test_numpy_is_numpy():
@@ -26,7 +27,9 @@ def test_another_name_is_refused():
 
 def test_cupy_that_is_not_installed_is_one_sentence_saying_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)  # makes `import cupy` fail
-    with pytest.raises(Unavailable, match=r"cannot be imported here \(.*\); install it with `pip install cupy-cuda12x` or"):
+    with pytest.raises(
+        Unavailable, match=r"cannot be imported here \(.*\); install it with `pip install 'cupy-cuda12x\[ctk\]'` or"
+    ):
         backend.array_module("cupy")
 
 
@@ -34,6 +37,37 @@ def test_cupy_without_a_gpu_is_one_sentence_saying_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", cupy_that_finds(gpu=False))
     with pytest.raises(Unavailable, match="needs an NVIDIA GPU"):
         backend.array_module("cupy")
+
+
+@pytest.mark.parametrize("error", [ImportError, RuntimeError], ids=["no library", "one of another version"])
+def test_a_gpu_without_cudas_libraries_is_one_sentence_saying_what_to_install(monkeypatch, error):
+    def absent():
+        raise error("libnvrtc.so.12:\nno such file")
+
+    cupy = cupy_that_finds(gpu=True)
+    cupy.cuda.nvrtc.getVersion = absent
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    with pytest.raises(Unavailable, match=r"^[^\n]*\(libnvrtc.so.12: no such file\); install them with `pip install [^\n]*$"):
+        backend.array_module("cupy")
+
+
+def test_a_missing_linear_algebra_library_is_noticed_before_it_is_needed(monkeypatch):
+    cupy = cupy_that_finds(gpu=True)
+    del cupy.cuda.cublas
+    cupy.cuda = ModuleThatImports(vars(cupy.cuda))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    with pytest.raises(Unavailable, match=r"not all of CUDA's libraries \(libcublas is absent\)"):
+        backend.array_module("cupy")
+
+
+class ModuleThatImports(SimpleNamespace):
+    """Which, as `cupy.cuda` does, imports some of its attributes when first asked for them."""
+
+    def __init__(self, attributes):
+        super().__init__(**attributes)
+
+    def __getattr__(self, name):
+        raise ImportError(f"lib{name} is absent")
 
 
 def test_auto_is_numpy_where_there_is_no_gpu(monkeypatch):
