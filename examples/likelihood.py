@@ -14,6 +14,7 @@ import npaae
 from npaae import command_line, metrics
 from npaae.errors import InvalidInput
 
+RECONSTRUCTION, DISCRIMINATOR, GENERATOR = 5e-4, 5e-4, 2e-4  # the learning rates of the first epoch
 WIDTHS = np.arange(0.1, 0.2501, 0.005).round(3).tolist()
 TRAINED = 50_000  # digits; the rest are held out
 SAMPLES = 10_000
@@ -21,7 +22,7 @@ SAMPLES = 10_000
 
 def main() -> None:
     parser = command_line.Parser(description=__doc__)
-    parser.add_argument("--epochs", type=command_line.whole(1), default=40, help="of each model (default: %(default)s)")
+    parser.add_argument("--epochs", type=command_line.whole(1), default=80, help="of each model (default: %(default)s)")
     parser.add_argument("--seeds", type=command_line.whole(0), nargs="+", default=[0, 1, 2], help="a model for each")
     parser.add_argument("--out", type=Path, default=Path("runs/likelihood"), help="for the models (default: %(default)s)")
     command_line.add_source(parser, sample=False)
@@ -52,10 +53,10 @@ def trained(digits: npaae.data.Dataset, epochs: int, seed: int, path: Path) -> n
         hidden=(1000, 1000),
         latent=8,
         prior=npaae.priors.gaussian(std=5.0),
-        dropout=0.2,
+        dropout=0.25,
         discriminator_dropout=0.2,
-        lr_reconstruction=5e-4,
-        lr_regularization=2e-4,
+        lr_reconstruction=RECONSTRUCTION,
+        lr_regularization=GENERATOR,
         seed=seed,
     )
     if path.exists():
@@ -63,12 +64,14 @@ def trained(digits: npaae.data.Dataset, epochs: int, seed: int, path: Path) -> n
         if saved.config != model.config:
             raise InvalidInput(f"{path} holds another model; move it away, or name another folder with --out")
         model = saved
-    adams = (model.reconstruction_adam, model.discriminator_adam, model.generator_adam)
-    rates = [adam.learning_rate for adam in adams]
     with tqdm(desc=f"seed {seed}", total=epochs, initial=model.epoch, unit="epoch") as bar:
         while model.epoch < epochs:
-            for adam, rate in zip(adams, rates, strict=True):
-                adam.learning_rate = rate * (1 - model.epoch / epochs)  # falling, for the noise of large steps costs 10 nats
+            # The rates fall to nothing, for the noise of large steps costs 10 nats; the adversaries' more slowly, so that what
+            # is left of the epochs goes into meeting the prior.
+            left = 1 - model.epoch / epochs
+            model.reconstruction_adam.learning_rate = RECONSTRUCTION * left
+            model.discriminator_adam.learning_rate = DISCRIMINATOR * left**0.5
+            model.generator_adam.learning_rate = GENERATOR * left**0.5
             (record,) = npaae.train(model, digits.train_images[:TRAINED], test_images=digits.train_images[TRAINED:], epochs=1)
             model.save(path)
             bar.set_postfix_str(f"R {record.test_reconstruction:.4f}  D {record.discriminator:.3f}  G {record.generator:.3f}")

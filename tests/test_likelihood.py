@@ -90,7 +90,10 @@ def test_the_model_is_the_papers_and_its_rates_fall_to_nothing(likelihood, digit
     monkeypatch.setattr(npaae, "train", noting)
     model = likelihood.trained(dataset, 4, 0, tmp_path / "model.npz")
     assert (model.config["hidden"], model.latent, model.prior) == ((1000, 1000), 8, npaae.priors.gaussian(5.0))
-    np.testing.assert_allclose(rates, np.outer([1, 0.75, 0.5, 0.25], [5e-4, 2e-4, 2e-4]))
+    reconstruction, discriminator, generator = np.transpose(rates)
+    np.testing.assert_allclose(reconstruction, [5e-4, 3.75e-4, 2.5e-4, 1.25e-4])
+    np.testing.assert_allclose(discriminator, 5e-4 * np.sqrt([1, 0.75, 0.5, 0.25]))
+    np.testing.assert_allclose(generator, 2e-4 * np.sqrt([1, 0.75, 0.5, 0.25]))
 
 
 def test_too_few_digits_are_refused(likelihood, digits, tmp_path, monkeypatch):
