@@ -22,7 +22,7 @@ SAMPLES = 10_000
 
 def main() -> None:
     parser = command_line.Parser(description=__doc__)
-    parser.add_argument("--epochs", type=command_line.whole(1), default=100, help="of each model (default: %(default)s)")
+    parser.add_argument("--epochs", type=command_line.whole(1), default=80, help="of each model (default: %(default)s)")
     parser.add_argument("--seeds", type=command_line.whole(0), nargs="+", default=[0, 1, 2], help="a model for each")
     parser.add_argument("--out", type=Path, default=Path("runs/likelihood"), help="for the models (default: %(default)s)")
     command_line.add_source(parser, sample=False)
@@ -66,9 +66,9 @@ def trained(digits: npaae.data.Dataset, epochs: int, seed: int, path: Path) -> n
         model = saved
     with tqdm(desc=f"seed {seed}", total=epochs, initial=model.epoch, unit="epoch") as bar:
         while model.epoch < epochs:
-            # The rates fall to nothing, for the noise of large steps costs 10 nats; the adversaries' more slowly, so that the
-            # last epochs go into meeting the prior.
-            left = share_of_the_rates(model.epoch, epochs)
+            # The rates fall to nothing, for the noise of large steps costs 10 nats; the adversaries' more slowly, so that what
+            # is left of the epochs goes into meeting the prior.
+            left = 1 - model.epoch / epochs
             model.reconstruction_adam.learning_rate = RECONSTRUCTION * left
             model.discriminator_adam.learning_rate = DISCRIMINATOR * left**0.5
             model.generator_adam.learning_rate = GENERATOR * left**0.5
@@ -77,14 +77,6 @@ def trained(digits: npaae.data.Dataset, epochs: int, seed: int, path: Path) -> n
             bar.set_postfix_str(f"R {record.test_reconstruction:.4f}  D {record.discriminator:.3f}  G {record.generator:.3f}")
             bar.update()
     return model
-
-
-def share_of_the_rates(epoch: int, epochs: int) -> float:
-    """From 1 to 0 in the first four fifths of the epochs, and once more, from 0.3, in the last (a warm restart: I. Loshchilov,
-    F. Hutter, arXiv:1608.03983).
-    """
-    turn = epochs - epochs // 5
-    return 1 - epoch / turn if epoch < turn else 0.3 * (1 - (epoch - turn) / (epochs - turn))
 
 
 def described(score: metrics.Parzen) -> str:

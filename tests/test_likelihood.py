@@ -88,19 +88,12 @@ def test_the_model_is_the_papers_and_its_rates_fall_to_nothing(likelihood, digit
         return train(model, images[:2], test_images=images[:2], epochs=1)
 
     monkeypatch.setattr(npaae, "train", noting)
-    model = likelihood.trained(dataset, 5, 0, tmp_path / "model.npz")
+    model = likelihood.trained(dataset, 4, 0, tmp_path / "model.npz")
     assert (model.config["hidden"], model.latent, model.prior) == ((1000, 1000), 8, npaae.priors.gaussian(5.0))
     reconstruction, discriminator, generator = np.transpose(rates)
-    share = [1, 0.75, 0.5, 0.25, 0.3]  # four epochs of five down to nothing, and the last once more
-    np.testing.assert_allclose(reconstruction, 5e-4 * np.array(share))
-    np.testing.assert_allclose(discriminator, 5e-4 * np.sqrt(share))
-    np.testing.assert_allclose(generator, 2e-4 * np.sqrt(share))
-
-
-def test_the_rates_begin_anew_in_the_last_fifth(likelihood):
-    shares = [likelihood.share_of_the_rates(epoch, 100) for epoch in (0, 40, 79, 80, 90, 99)]
-    assert shares == pytest.approx([1, 0.5, 1 / 80, 0.3, 0.15, 0.015])
-    assert [likelihood.share_of_the_rates(epoch, 2) for epoch in (0, 1)] == [1, 0.5]  # of few epochs there is no fifth
+    np.testing.assert_allclose(reconstruction, [5e-4, 3.75e-4, 2.5e-4, 1.25e-4])
+    np.testing.assert_allclose(discriminator, 5e-4 * np.sqrt([1, 0.75, 0.5, 0.25]))
+    np.testing.assert_allclose(generator, 2e-4 * np.sqrt([1, 0.75, 0.5, 0.25]))
 
 
 def test_too_few_digits_are_refused(likelihood, digits, tmp_path, monkeypatch):
