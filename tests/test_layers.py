@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from npaae import gradcheck
+from npaae import gradcheck, layers
 from npaae.errors import InvalidInput
 from npaae.layers import Dense, Dropout, ReLU, Sigmoid, sigmoid
 
@@ -182,3 +182,12 @@ def test_a_second_forward_pass_does_not_spoil_the_first_ones_backward_pass():
         expected = layer.backward(dy, cache_a)
         layer.forward(b, rng)
         np.testing.assert_array_equal(layer.backward(dy, cache_a), expected)
+
+
+def test_dropout_is_fused_by_the_array_module_that_computes(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        layers, "fused", lambda xp, chain: asked.append((xp, chain)) or (lambda *arguments: chain(xp, *arguments))
+    )
+    Dropout(np, 0.5).forward(np.ones((2, 2)), np.random.default_rng(0))
+    assert asked == [(np, layers._drop)]

@@ -884,6 +884,7 @@ def test_pickled_members_are_refused(saved):
         ({"config": {"seed": -1}}, "damaged: seed=-1 came"),
         ({"config": {"dtype": "float16"}}, "damaged: dtype='float16' came"),
         ({"config": {"prior": {"name": "gaussian", "std": -5}}}, "damaged: std=-5 came"),
+        ({"config": {"latent": "wide"}}, "damaged: latent='wide' came"),
         ({"config": {"shape": "round"}}, "unexpected keyword argument 'shape'"),
         ({"format": np.array("one")}, "invalid literal for int()"),
         ({"format": 99}, "has format 99, this npaae reads formats 1 and 2; use the npaae that wrote it"),
@@ -903,6 +904,11 @@ def test_a_configuration_that_lacks_something_is_not_filled_up_with_defaults(sav
     members = dict(np.load(path)) | {"config": json.dumps(config)}
     np.savez(path, **members)
     assert f"it has no '{name}'" in refusal(path)
+
+
+def test_a_layer_of_a_single_unit_is_saved_and_loaded(small_model, tmp_path):
+    small_model(hidden=1).save(tmp_path / "model.npz")
+    assert AdversarialAutoencoder.load(tmp_path / "model.npz").config["hidden"] == (1,)
 
 
 def test_a_saved_prior_that_does_not_suit_the_saved_model_is_the_files_fault(small_model, tmp_path):
