@@ -90,13 +90,14 @@ def _flags_of_the_run(flags: argparse.Namespace) -> dict[str, Any]:
 
 
 def _refuse_contradictions(flags: argparse.Namespace, before: dict[str, Any]) -> None:
-    # More epochs are fine; another backend computes the same; the data are compared by their content, in `Run`.
-    for name in sorted(before.keys() - {"epochs", "backend", "data_dir", "sample"}):
+    # A run may be trained for longer; another backend computes the same; the data are compared by their content, in `Run`.
+    free = {"backend", "data_dir", "sample"} | ({"epochs"} if flags.resume else set())
+    for name in sorted(before.keys() - free):
         if (now := getattr(flags, name)) != before[name]:
             flag = f"--{name.replace('_', '-')}"
             raise InvalidInput(
                 f"{flag} {_in_words(now)} came, and the run in {flags.out} has {flag} {_in_words(before[name])}; "
-                "leave the flag out to go on with that run, or name another folder"
+                "leave the flag out to have that run, or name another folder"
             )
 
 
@@ -182,7 +183,8 @@ def print_metrics(flags: argparse.Namespace) -> None:
 
 
 def _parzen(score: metrics.Parzen) -> str:
-    return f"{score.mean:.1f} ± {score.error:.1f} nats an image, window {score.width:.2f}"
+    edge = ", at the edge of those tried" if score.width in (metrics.WIDTHS[0], metrics.WIDTHS[-1]) else ""
+    return f"{score.mean:.1f} ± {score.error:.1f} nats an image, window {score.width:.2f}{edge}"
 
 
 def _numbers(vector: HostArray) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,9 +123,10 @@ def _refuse_what_is_not_finite(model: AdversarialAutoencoder, epoch: int, losses
         name = Record._fields[1 + phase]
         value = losses[step, phase]
         raise Diverged(f"training diverged: in epoch {epoch}, step {step + 1}, the {name} loss was {value}; {advice}")
-    for name, array in model.arrays().items():
-        if not bool(model.xp.isfinite(array).all()):
-            raise Diverged(f"training diverged: after epoch {epoch}, {name} holds NaN or infinity; {advice}")
+    xp, arrays = model.xp, model.arrays()
+    finite = to_host(xp.stack([xp.isfinite(array).all() for array in arrays.values()]))  # a GPU waits once, not for each
+    for name in compress(arrays, ~finite):
+        raise Diverged(f"training diverged: after epoch {epoch}, {name} holds NaN or infinity; {advice}")
 
 
 def evaluate(model: AdversarialAutoencoder, rows: Array) -> tuple[float, tuple[float, ...], tuple[float, ...]]:

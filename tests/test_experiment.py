@@ -375,6 +375,17 @@ def test_resuming_with_a_flag_that_contradicts_the_run_names_both_values(finishe
     assert_equal_runs(folder, finished[0])
 
 
+@pytest.mark.parametrize("epochs", [2, 4])
+def test_measuring_a_run_of_other_epochs_than_it_has_is_refused(finished, tmp_path, epochs):
+    folder = copied(finished, tmp_path)
+    process = run_here("--evaluate", "--out", folder, "--epochs", epochs)
+    assert (process.returncode, process.stderr) == (
+        2,
+        f"mnist.py: error: --epochs {epochs} came, and the run in {folder} has --epochs 3; "
+        "leave the flag out to have that run, or name another folder\n",
+    )
+
+
 @pytest.mark.slow
 def test_the_same_data_in_another_place_are_the_same_data(finished, digits, tmp_path):
     folder = copied(finished, tmp_path)
