@@ -34,25 +34,30 @@ def test_the_example_scores_a_model_a_seed_and_the_training_images(likelihood, d
     ]  # fmt: skip
     one, other, both, _ = (float(line.split(":")[1].split("±")[0]) for line in lines)
     assert both == pytest.approx((one + other) / 2, abs=0.1)
-    assert {path.name for path in (tmp_path / "models").iterdir()} == {"1-epochs-seed-3.npz", "1-epochs-seed-4.npz"}
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {
+        f"1-epochs-seed-{seed}{what}.npz" for seed in (3, 4) for what in ("", "-average")
+    }
 
 
 @pytest.mark.slow
-def test_a_model_that_was_stopped_goes_on_as_if_it_never_had(likelihood, digits, tmp_path, monkeypatch):
+@pytest.mark.parametrize("saves", [1, 2, 5, 6])  # of the average and of the model, in turn, before it is stopped
+def test_a_model_that_was_stopped_goes_on_as_if_it_never_had(likelihood, digits, tmp_path, monkeypatch, saves):
     digits = npaae.data.mnist(digits)
-    whole = likelihood.trained(digits, 2, 0, tmp_path / "whole.npz")
-    save = npaae.AdversarialAutoencoder.save
+    whole = likelihood.trained(digits, 4, 0, tmp_path / "whole.npz")
+    save, saved = npaae.AdversarialAutoencoder.save, []
 
     def save_and_stop(model, path):
         save(model, path)
-        raise KeyboardInterrupt
+        saved.append(path)
+        if len(saved) == saves:
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(npaae.AdversarialAutoencoder, "save", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
-            likelihood.trained(digits, 2, 0, tmp_path / "stopped.npz")
-    stopped = likelihood.trained(digits, 2, 0, tmp_path / "stopped.npz")
-    assert stopped.epoch == 2
+            likelihood.trained(digits, 4, 0, tmp_path / "stopped.npz")
+    stopped = likelihood.trained(digits, 4, 0, tmp_path / "stopped.npz")
+    assert stopped.epoch == 4
     np.testing.assert_array_equal(stopped.theta, whole.theta)
 
 
@@ -80,20 +85,53 @@ def test_each_set_has_its_part_and_no_other(likelihood, digits, tmp_path, monkey
     assert samples.shape == (10_000, 784)
 
 
-def test_the_model_is_the_papers_and_its_rates_fall_to_nothing(likelihood, digits, tmp_path, monkeypatch):
-    dataset, rates = npaae.data.mnist(digits), []
+@pytest.fixture
+def epochs_trained(monkeypatch):
+    """For each epoch that the example trains, on two digits: the three learning rates, and the parameters that it leaves."""
+    epochs = []
 
-    def noting(model, images, **arguments):
-        rates.append([adam.learning_rate for adam in model._adams().values()])
-        return train(model, images[:2], test_images=images[:2], epochs=1)
+    def noting(model, images, **_):
+        rates = [adam.learning_rate for adam in model._adams().values()]
+        records = list(train(model, images[:2], test_images=images[:2], epochs=1))
+        epochs.append((rates, model.theta.copy()))
+        return records
 
     monkeypatch.setattr(npaae, "train", noting)
-    model = likelihood.trained(dataset, 4, 0, tmp_path / "model.npz")
+    return epochs
+
+
+def test_the_model_is_the_papers(likelihood, digits, tmp_path, epochs_trained):
+    model = likelihood.trained(npaae.data.mnist(digits), 1, 0, tmp_path / "model.npz")
     assert (model.config["hidden"], model.latent, model.prior) == ((1000, 1000), 8, npaae.priors.gaussian(5.0))
-    reconstruction, discriminator, generator = np.transpose(rates)
-    np.testing.assert_allclose(reconstruction, [5e-4, 3.75e-4, 2.5e-4, 1.25e-4])
-    np.testing.assert_allclose(discriminator, 5e-4 * np.sqrt([1, 0.75, 0.5, 0.25]))
-    np.testing.assert_allclose(generator, 2e-4 * np.sqrt([1, 0.75, 0.5, 0.25]))
+
+
+def test_the_rates_fall_to_nothing_in_the_first_half_and_are_constant_in_the_second(
+    likelihood, digits, tmp_path, epochs_trained
+):
+    likelihood.trained(npaae.data.mnist(digits), 8, 0, tmp_path / "model.npz")
+    reconstruction, discriminator, generator = np.transpose([rates for rates, _ in epochs_trained])
+    left = [1, 0.75, 0.5, 0.25, 0.4, 0.4, 0.4, 0.4]
+    np.testing.assert_allclose(reconstruction, 5e-4 * np.array(left))
+    np.testing.assert_allclose(discriminator, 5e-4 * np.sqrt(left))
+    np.testing.assert_allclose(generator, 2e-4 * np.sqrt(left))
+
+
+def test_the_average_is_of_the_second_half_and_forgets_what_lies_beyond_its_horizon(
+    likelihood, digits, tmp_path, monkeypatch, epochs_trained
+):
+    monkeypatch.setattr(likelihood, "HORIZON", 2)
+    average = likelihood.trained(npaae.data.mnist(digits), 6, 0, tmp_path / "model.npz")
+    *_, fourth, fifth, sixth = (theta.astype(np.float64) for _, theta in epochs_trained)
+    np.testing.assert_allclose(average.theta, ((fourth + fifth) / 2 + sixth) / 2, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("missing", ["model.npz", "model-average.npz"])
+def test_an_average_of_another_run_is_refused(likelihood, digits, tmp_path, epochs_trained, missing):
+    dataset = npaae.data.mnist(digits)
+    likelihood.trained(dataset, 2, 0, tmp_path / "model.npz")
+    (tmp_path / missing).unlink()
+    with pytest.raises(InvalidInput, match=r"model\.npz and model-average\.npz are not of one run; move both away"):
+        likelihood.trained(dataset, 2, 0, tmp_path / "model.npz")
 
 
 def test_too_few_digits_are_refused(likelihood, digits, tmp_path, monkeypatch):
