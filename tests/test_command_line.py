@@ -234,7 +234,7 @@ def test_each_measure_of_a_report_is_printed_under_its_own_name(monkeypatch, cap
         code_mean=np.array([1.0, 2.0]), code_covariance=np.array([[3.0, 4.0], [4.0, 5.0]]),
         prior_mean=np.array([6.0, 7.0]), prior_covariance=np.array([[8.0, 9.0], [9.0, 10.0]]),
         energy=metrics.EnergyTest(0.5, 0.25, 0.01), neighbour_accuracy=0.765,
-        parzen=metrics.Parzen(111.0, 2.0, 0.15), training_parzen=metrics.Parzen(222.0, 3.0, 0.3),
+        parzen=metrics.Parzen(111.0, 2.0, 0.15), training_parzen=metrics.Parzen(222.0, 3.0, 0.17),
     )  # fmt: skip
     monkeypatch.setattr(metrics, "report", lambda model, dataset: report)
     reopened = ("mnist", small_model(), npaae.data.mnist(digits))
@@ -248,5 +248,12 @@ def test_each_measure_of_a_report_is_printed_under_its_own_name(monkeypatch, cap
         "0.5000, above the 0.2500 that chance stays below in 95 of 100",
         "76.5 %",
         "111.0 ± 2.0 nats an image, window 0.15",
-        "222.0 ± 3.0 nats an image, window 0.30, at the edge of those tried",
+        "222.0 ± 3.0 nats an image, window 0.17",
     ]
+
+
+@pytest.mark.parametrize(
+    ("width", "says"), [(0.1, "0.10, at the edge of those tried"), (0.11, "0.11"), (0.3, "0.30, at the edge of those tried")]
+)
+def test_a_width_at_the_edge_of_those_tried_is_said_to_be_there(width, says):
+    assert command_line._parzen(metrics.Parzen(111.0, 2.0, width)) == f"111.0 ± 2.0 nats an image, window {says}"
