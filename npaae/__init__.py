@@ -1,13 +1,11 @@
-"""npaae: an adversarial autoencoder whose every gradient is written by hand, in NumPy, with CuPy as a switch.
+"""npaae: an adversarial autoencoder whose every gradient is written by hand, in NumPy or CuPy.
 
-Plotting (`npaae.plots`) and runs in a folder (`npaae.experiment`) are imported by name, for they need more than NumPy.
+`npaae.plots`, which needs matplotlib, and `npaae.experiment`, the program around the library, are
+not imported here.
 """
 
-from . import openblas as openblas  # first, for it must come before NumPy's import
-
-# isort: split
-from . import data, gradcheck, layers, losses, network, optim, priors
-from .errors import BadFile, CannotWrite, Diverged, InvalidInput, Unavailable, UserError
+from . import data, gradcheck, layers, losses, metrics, optim, priors
+from .checks import BadFile, CannotWrite, Diverged, InvalidInput, Unavailable, UserError
 from .model import AdversarialAutoencoder
 from .training import Record, train
 
@@ -26,7 +24,7 @@ __all__ = [
     "gradcheck",
     "layers",
     "losses",
-    "network",
+    "metrics",
     "optim",
     "priors",
     "train",

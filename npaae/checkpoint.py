@@ -1,74 +1,174 @@
-"""The file format of a saved model: an .npz archive of plain arrays, which `numpy.load` opens without pickle.
+"""Saved models, and files that are never found half written.
 
-format      the version of this layout
-config      the model's constructor arguments, the seed among them, as JSON (see `upgraded`)
-epoch       epochs trained so far
-theta       the flat parameter vector, in the order encoder, decoder, discriminator
-<optimiser>.M, <optimiser>.V, <optimiser>.t       each Adam's two moments and its step count
+A model is an .npz archive of plain arrays, which `numpy.load` opens without pickle:
+
+    format      the version of this layout
+    config      the arguments of the model's constructor, as JSON
+    epoch       the number of epochs trained so far
+    theta       the flat parameter vector, in the order encoder, decoder, discriminator
+    <adam>.M, <adam>.V, <adam>.t, <adam>.learning_rate      the state of each of the three Adams
 """
 
 import json
 import os
 import stat
 import zipfile
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from .backend import HostArray
-from .errors import BadFile, one_line
-from .files import replacing
+from . import checks
+from .backend import HostArray, array_module, to_host
+from .checks import BadFile, CannotWrite, InvalidInput, one_line
+from .layers import parameter_count
+from .priors import Prior, from_config
 
-FORMAT = 2
+if TYPE_CHECKING:
+    from .model import AdversarialAutoencoder
+
+Model = TypeVar("Model", bound="AdversarialAutoencoder")
+
+FORMAT = 3
 
 
-def write(path: str | os.PathLike[str], config: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Write a checkpoint in place of whatever `path` held, whole at any time."""
+def save(model: "AdversarialAutoencoder", path: str | os.PathLike[str]) -> None:
+    """Write a model; see `AdversarialAutoencoder.save`."""
+    arrays: dict[str, Any] = {name: to_host(array) for name, array in model.arrays().items()}
+    for name, adam in model.adams().items():
+        arrays |= {f"{name}.t": adam.t, f"{name}.learning_rate": adam.learning_rate}
+    config = json.dumps(model.config)
     with replacing(path) as file:
-        np.savez(file, format=FORMAT, config=json.dumps(config), **arrays)
+        np.savez(file, format=FORMAT, config=config, epoch=model.epoch, **arrays)
+
+
+def load(
+    kind: type[Model], path: str | os.PathLike[str], backend: str, prior: Prior | None
+) -> Model:
+    """Read a model of class `kind`; see `AdversarialAutoencoder.load`."""
+    array_module(backend)  # raises here, because a missing backend is not the file's fault
+    config, saved = read(path)
+    name, saved_prior = os.fspath(path), config.pop("prior", None)
+    if saved_prior is None and prior is None:
+        raise InvalidInput(f"prior must be given: {name} was trained with a prior of your own")
+    try:
+        _check_size(config, saved["theta"].size)
+        prior_ = from_config(saved_prior) if prior is None else prior
+        model = kind(**config, prior=prior_, backend=backend)
+        if missing := model.config.keys() - config.keys() - {"prior"}:
+            raise KeyError(min(missing))
+        _restore(model, saved)
+    except (KeyError, TypeError, InvalidInput) as error:
+        if prior is not None and isinstance(error, InvalidInput):
+            raise  # about the prior that the caller passed
+        raise BadFile(f"{name} is damaged: {one_line(error)}") from error
+    return model
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, HostArray]]:
-    """(config, arrays) of a checkpoint that `write` wrote. Takes no more memory than the file is long.
+    """(config, arrays) of a saved model. Takes no more memory than the file is long.
 
-    Raises BadFile where the file is something else, truncated, altered (its checksums tell) or of another format, and
-    OSError where it cannot be opened.
+    Raises BadFile if the file is something else, truncated, altered (its checksums tell) or of
+    another format, and OSError if it cannot be opened.
     """
     name = os.fspath(path)
     with open(path, "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise BadFile(f"{name} is no regular file; name one that model.save wrote")
+            raise BadFile(f"{name} is not a regular file")
         try:
             arrays = _members(file)
-            version, config = int(arrays.pop("format")), json.loads(str(arrays.pop("config")))
-        except Exception as error:  # zipfile and numpy raise a dozen kinds over damaged files
-            raise BadFile(f"{name} is not a whole model saved by npaae: {one_line(error)}; use another copy") from error
-    if version not in (1, FORMAT):
-        raise BadFile(f"{name} has format {version}, this npaae reads formats 1 and {FORMAT}; use the npaae that wrote it")
+            version = int(arrays.pop("format"))
+            config = json.loads(str(arrays.pop("config")))
+        except Exception as error:  # zipfile and numpy raise a dozen kinds for damaged files
+            raise BadFile(f"{name} is not a model saved by npaae: {one_line(error)}") from error
+    if version != FORMAT:
+        raise BadFile(f"{name} has format {version}, but this version of npaae reads {FORMAT}")
     if not isinstance(config, dict):
-        raise BadFile(f"{name} is damaged: its configuration is no JSON object; use another copy")
-    return upgraded(config) if version == 1 else config, arrays
-
-
-def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration of format 1 as format 2 has it, which names its prior and says how many classes there are.
-
-    One of format 2 stays as it is.
-    """
-    config = {"classes": 0, **config}
-    if isinstance(prior := config.get("prior"), dict):
-        config["prior"] = {"name": "gaussian", **prior}  # there were no others
-    return config
+        raise BadFile(f"{name} is damaged: its configuration is not a JSON object")
+    return config, arrays
 
 
 def _members(file: BinaryIO) -> dict[str, HostArray]:
     with zipfile.ZipFile(file) as archive:
-        if sum(member.file_size for member in archive.infolist()) > os.fstat(file.fileno()).st_size:
-            raise ValueError("it promises more than it holds")  # as compressed archives do, which `write` never makes
+        promised = sum(member.file_size for member in archive.infolist())
+        if promised > os.fstat(file.fileno()).st_size:  # compressed, which `save` never does
+            raise ValueError("it promises more than it holds")
     file.seek(0)
     with np.load(file, allow_pickle=False) as archive:
         members = dict(archive)
-    if strangers := [name for name, member in members.items() if not isinstance(member, np.ndarray)]:
-        raise ValueError(f"its {strangers[0]} is no array")
+    if strangers := [name for name, value in members.items() if not isinstance(value, np.ndarray)]:
+        raise ValueError(f"its {strangers[0]} is not an array")
     return members
+
+
+def _check_size(config: Mapping[str, Any], size: int) -> None:
+    """Refuse a configuration of more parameters than the file holds before taking memory for it.
+
+    All entries are checked to be integers first: a string times a large number takes all memory.
+    """
+    visible, latent = (checks.integer(name, config[name], 1) for name in ("visible", "latent"))
+    hidden = [checks.integer("hidden", width, 1) for width in config["hidden"]]
+    if parameter_count((visible, *hidden, latent)) > size:
+        raise InvalidInput(f"its layer sizes need more than its {size:,} parameters")
+
+
+def _restore(model: "AdversarialAutoencoder", saved: Mapping[str, HostArray]) -> None:
+    """Take over all numbers of a checkpoint. Raises InvalidInput for impossible ones."""
+    for name, array in model.arrays().items():
+        values = saved[name]
+        if values.shape != array.shape or values.dtype != model.dtype:
+            raise InvalidInput(f"its {name} does not fit its configuration")
+        if not np.isfinite(values).all() or (name.endswith(".V") and values.min() < 0):
+            raise InvalidInput(f"its {name} holds numbers that training cannot produce")
+        array[...] = model.xp.asarray(values)
+    for name, adam in model.adams().items():
+        adam.t = checks.integer(f"{name}.t", saved[f"{name}.t"], 0)
+        rate = saved[f"{name}.learning_rate"]
+        adam.learning_rate = checks.learning_rate(f"{name}.learning_rate", rate.item())
+    model.epoch = checks.integer("epoch", saved["epoch"], 0)
+
+
+_PARTIAL = ".partial"
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path`, all at once, when the block ends without error.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is
+    then renamed. A reader, an error in the block or a crash at any moment finds either the old file
+    or the new one. Raises CannotWrite (an OSError).
+    """
+    path = Path(os.path.realpath(path))  # of a link, the file that it leads to
+    if path.exists() and not path.is_file():
+        raise CannotWrite(f"{path} cannot be written: it is not a regular file")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # the new name must reach the disk too
+            finally:
+                os.close(folder)
+    except BaseException as error:  # KeyboardInterrupt too: nothing half written may stay
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            kept = "; the old file is intact" if path.is_file() else ""
+            raise CannotWrite(f"{path} cannot be written: {error.strerror}{kept}") from error
+        raise
+
+
+def remove_partial(folder: Path, names: Iterator[str]) -> None:
+    """Remove what killed processes left behind while they were writing these files."""
+    for name in names:
+        for path in folder.glob(f".{name}.*{_PARTIAL}"):
+            with suppress(OSError):
+                path.unlink()

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .backend import HostArray as Array
-from .errors import BadFile, Unavailable
+from .checks import BadFile, Unavailable
 
 PathLike = str | os.PathLike[str]
 

@@ -27,9 +27,8 @@ import numpy as np
 
 from .backend import Generator
 from .backend import HostArray as Array
-from .errors import InvalidInput, UserError
+from .checks import InvalidInput, UserError
 from .layers import ReLU
-from .network import Layer
 
 Function: TypeAlias = Callable[[Array], Any]
 
@@ -68,7 +67,7 @@ def along(
     return relative_error(np.vdot(gradient, direction), _difference(f, x, h * direction, pattern, richardson) / h)
 
 
-def layer(layer: Layer, x: Array, *, seed: int = 0, pattern: Function | None = None, richardson: bool = False) -> float:
+def layer(layer: Any, x: Array, *, seed: int = 0, pattern: Function | None = None, richardson: bool = False) -> float:
     """The relative error of a layer's `backward`, or a whole network's, at the input x; its dropout on, its mask frozen.
 
     A layer is anything with y, cache = forward(x, rng) and dx = backward(dy, cache). To make a scalar of its output, that is

@@ -1,42 +1,55 @@
-"""The four layers, each a forward pass and, beside it, the derivative that a person works out on paper.
+"""The layers: each forward pass and, beside it, the derivative that one works out on paper.
 
-    y, cache = layer.forward(x, rng)        # rng: a random generator to train (dropout on), None to evaluate
-    dx       = layer.backward(dy, cache)    # dy = dL/dy, dx = dL/dx, for any scalar loss L
+    y, cache = layer.forward(x, rng)        # rng: a random generator to train, None to evaluate
+    dx       = layer.backward(dy, cache)    # dy = dL/dy and dx = dL/dx, for any scalar loss L
 
-A layer keeps no activations: all that the backward pass needs is in the cache that its caller holds, so a second
-forward pass cannot spoil the first one's backward pass. Rows are samples: x is (n, features). No argument is written to.
-`xp` is the array module, NumPy or CuPy.
+A layer keeps no activations. All that the backward pass needs is in the cache, which the caller
+holds, so a second forward pass cannot spoil the backward pass of the first. Rows are samples: x is
+(n, features). No argument is written to. `xp` is the array module, NumPy or CuPy.
+
+A layer with parameters also has
+
+    layer.parameters = ("W", "b")           # the names of its attributes that are learned
+    layer.parameter_gradients(dy, cache)    # writes dL/dW into layer.dW, dL/db into layer.db
+
+and, if it draws its initial parameters, `initialise(rng)`. Nothing here asks for a layer's class:
+any object with these members is a layer, and `Sequential`, `flatten`, Adam, checkpoints and
+`gradcheck` treat it like those below.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from math import sqrt
 from types import ModuleType
 from typing import Any
 
 from .backend import Array, Generator, fused
-from .errors import fraction
+from .checks import fraction
 
 
 class Dense:
     """The affine map y = x W + b.
 
-    x is (n, fan_in), W (fan_in, fan_out), b (fan_out,), y (n, fan_out). `dW` and `db` are where `parameter_gradients`
-    writes; they and the parameters may be views of larger vectors. Left out, `dW` and `db` get memory of their own.
+    x is (n, fan_in), W (fan_in, fan_out), b (fan_out,) and y (n, fan_out).
 
         y_ij = Σ_k x_ik W_kj + b_j   ⇒   dx = dy Wᵀ,   dW = xᵀ dy,   db_j = Σ_i dy_ij
 
-    The three are two methods, because a frozen layer needs only the first and an input layer only the others.
+    The three gradients are two methods, because a frozen layer needs only the first and the first
+    layer of a network only the others.
     """
 
-    def __init__(self, xp: ModuleType, W: Array, b: Array, dW: Array | None = None, db: Array | None = None) -> None:
+    parameters = ("W", "b")
+
+    def __init__(self, xp: ModuleType, W: Array, b: Array) -> None:
         self.xp = xp
         self.W, self.b = W, b
-        self.dW = xp.empty_like(W) if dW is None else dW
-        self.db = xp.empty_like(b) if db is None else db
+        self.dW, self.db = xp.empty_like(W), xp.empty_like(b)
 
     def initialise(self, rng: Generator) -> None:
         """Draw W and b from the uniform distribution on ±1/√fan_in.
 
-        `rng` is NumPy's generator on either backend and draws in float64, so that all backends and dtypes start alike.
+        `rng` is NumPy's on either backend and draws in float64, so that all backends and dtypes
+        start alike.
         """
         bound = 1 / sqrt(self.W.shape[0])
         for parameter in (self.W, self.b):
@@ -60,7 +73,7 @@ class Dense:
 
 
 class ReLU:
-    """y = max(x, 0), elementwise, on any shape; dx = dy where x > 0 and 0 elsewhere.
+    """y = max(x, 0), elementwise, for any shape; dx = dy where x > 0 and 0 elsewhere.
 
     At x = 0, where there is no derivative, dx is 0.
     """
@@ -78,7 +91,7 @@ class ReLU:
 
 
 class Sigmoid:
-    """y = σ(x) = 1 / (1 + e⁻ˣ), elementwise, on any shape; dx = dy · y (1 − y), for σ' = σ (1 − σ)."""
+    """y = σ(x) = 1 / (1 + e⁻ˣ), elementwise, for any shape; dx = dy · y (1 − y)."""
 
     def __init__(self, xp: ModuleType) -> None:
         self.xp = xp
@@ -95,10 +108,11 @@ class Sigmoid:
 
 
 class Dropout:
-    """Inverted dropout: y = m · x, elementwise, on any shape, and dx = m · dy.
+    """Inverted dropout: y = m · x, elementwise, for any shape, and dx = m · dy.
 
-    m is 0 with probability `rate` and 1 / (1 − rate) otherwise, so that E[y] = x and evaluation is the identity.
-    Source: Srivastava et al., "Dropout", JMLR 15 (2014), section 10, with the scale moved from test to training time.
+    m is 0 with probability `rate` and 1 / (1 − rate) otherwise, so that E[y] = x and evaluation is
+    the identity. Source: Srivastava et al., "Dropout", JMLR 15 (2014), section 10, with the scale
+    moved from test time to training time.
 
     Raises InvalidInput for a rate outside [0, 1).
     """
@@ -108,12 +122,12 @@ class Dropout:
         self.rate = fraction("rate", rate)
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, Array | None]:
-        """y = m · x with m drawn from `rng`; without `rng`, y = x. The cache is m, or None for the identity."""
+        """y = m · x, with m drawn from `rng`; without `rng`, y = x. The cache is m, or None."""
         if rng is None or self.rate == 0:
             return x, None
         draws = rng.random(x.shape, dtype=self.xp.float32)
-        scale = x.dtype.type(1 / (1 - self.rate))  # x's own type, lest float32 become float64
-        y, mask = fused(self.xp, _drop)(x, draws, self.rate, scale)
+        scale = x.dtype.type(1 / (1 - self.rate))  # of x's own type: float32 stays float32
+        y, mask = _drop(self.xp, x, draws, self.rate, scale)
         return y, mask
 
     def backward(self, dy: Array, cache: Array | None) -> Array:
@@ -122,13 +136,100 @@ class Dropout:
         return dy if mask is None else dy * mask
 
 
+@fused
 def _drop(xp: ModuleType, x: Array, draws: Array, rate: float, scale: Any) -> tuple[Array, Array]:
-    """(m · x, m), with m = scale, a number of x's type, where a draw from [0, 1) is at least `rate`, and 0 elsewhere."""
+    """(m · x, m): m is `scale` where a draw from [0, 1) is at least `rate`, and 0 elsewhere."""
     mask = (draws >= rate) * scale
     return x * mask, mask
 
 
 def sigmoid(xp: ModuleType, x: Array) -> Array:
-    """σ(x) = 1 / (1 + e⁻ˣ), elementwise, as max(e, [x ≥ 0]) / (1 + e) with e = e^−|x|: nothing overflows."""
+    """σ(x) = 1 / (1 + e⁻ˣ), elementwise, as max(e, [x ≥ 0]) / (1 + e) with e = e^−|x| ≤ 1."""
     e = xp.exp(-xp.abs(x))
     return xp.maximum(e, x >= 0) / (1 + e)
+
+
+class Sequential:
+    """Layers applied one after another: y = f_k(… f_2(f_1(x)))."""
+
+    def __init__(self, layers: Iterable[Any]) -> None:
+        self.layers = list(layers)
+
+    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, list[Any]]:
+        """(y, caches), one cache a layer. With `rng` dropout is on, without it off."""
+        caches = []
+        for layer in self.layers:
+            x, cache = layer.forward(x, rng)
+            caches.append(cache)
+        return x, caches
+
+    def backward(
+        self, dy: Array, caches: Sequence[Any], *, parameters: bool = True, inputs: bool = True
+    ) -> Array | None:
+        """The chain rule: each layer turns the gradient at its output into the one at its input.
+
+        With `parameters`, every layer that has any writes their gradients; without, the network is
+        frozen and nothing of it is written. Returns dL/dx, or None without `inputs`, which saves
+        a matrix product if nothing upstream wants it.
+        """
+        for i in reversed(range(len(self.layers))):
+            layer, cache = self.layers[i], caches[i]
+            if parameters and hasattr(layer, "parameters"):
+                layer.parameter_gradients(dy, cache)
+            if i == 0 and not inputs:
+                return None
+            dy = layer.backward(dy, cache)
+        return dy
+
+    def initialise(self, rng: Generator) -> None:
+        """Draw the initial parameters of every layer that draws them, in order."""
+        for layer in self.layers:
+            if hasattr(layer, "initialise"):
+                layer.initialise(rng)
+
+    @property
+    def size(self) -> int:
+        """The number of parameters."""
+        return sum(getattr(layer, name).size for _, layer, name in self.named_parameters())
+
+    def named_parameters(self) -> Iterator[tuple[str, Any, str]]:
+        """("0.W", layer, "W") for every parameter of every layer, in order."""
+        for i, layer in enumerate(self.layers):
+            for name in getattr(layer, "parameters", ()):
+                yield f"{i}.{name}", layer, name
+
+
+def perceptron(xp: ModuleType, sizes: Sequence[int], dropout: float, dtype: Any) -> Sequential:
+    """Dense layers of the given sizes, with ReLU and dropout between them and neither at the end.
+
+    Its parameters are not initialised.
+    """
+    layers: list[Any] = []
+    for fan_in, fan_out in pairwise(sizes):
+        if layers:
+            layers += [ReLU(xp), Dropout(xp, dropout)]
+        layers.append(Dense(xp, xp.empty((fan_in, fan_out), dtype), xp.empty(fan_out, dtype)))
+    return Sequential(layers)
+
+
+def parameter_count(sizes: Sequence[int]) -> int:
+    """The number of weights and biases of a perceptron: Σ (fan_in + 1) · fan_out."""
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+
+
+def flatten(xp: ModuleType, networks: Iterable[Sequential]) -> tuple[Array, Array]:
+    """(theta, gradient): one flat vector of all parameters, and one of their gradients.
+
+    Every parameter of the networks becomes a view of theta, in order, and its gradient the view of
+    the same place in `gradient`: what changes the vector changes the network, and the reverse.
+    """
+    owned = [named for network in networks for named in network.named_parameters()]
+    theta = xp.concatenate([getattr(layer, name).ravel() for _, layer, name in owned])
+    gradient = xp.zeros_like(theta)
+    start = 0
+    for _, layer, name in owned:
+        shape, stop = getattr(layer, name).shape, start + getattr(layer, name).size
+        setattr(layer, name, theta[start:stop].reshape(shape))
+        setattr(layer, f"d{name}", gradient[start:stop].reshape(shape))
+        start = stop
+    return theta, gradient

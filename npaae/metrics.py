@@ -12,8 +12,8 @@ import numpy as np
 
 from . import data
 from .backend import HostArray as Array
-from .errors import InvalidInput, positive_number, whole_number
-from .images import checked_rows, host_array, unit_interval
+from .checks import InvalidInput, integer, positive
+from .checks import checked_rows, host_array, unit_interval
 from .model import AdversarialAutoencoder
 from .training import evaluate
 
@@ -52,7 +52,7 @@ def energy_test(x: Array, y: Array, *, permutations: int = 199, seed: int = 0) -
     for arrays that are no two samples of one dimension.
     """
     x, y = _points("x", x), _points("y", y)
-    permutations = whole_number("permutations", permutations, 1)
+    permutations = integer("permutations", permutations, 1)
     if x.shape[1] != y.shape[1]:
         raise InvalidInput(f"samples of {x.shape[1]} and of {y.shape[1]} dimensions came; pass two of the same")
     z = np.concatenate((x, y))
@@ -87,7 +87,7 @@ def neighbour_accuracy(
         raise InvalidInput(
             f"{train_labels.shape} and {test_labels.shape} labels came for {len(train)} and {len(test)} codes; pass one each"
         )
-    if whole_number("neighbours", neighbours, 1) > len(train):
+    if integer("neighbours", neighbours, 1) > len(train):
         raise InvalidInput(f"neighbours={neighbours} came, and {len(train)} training codes; ask for fewer neighbours")
     right = 0
     for rows, squared in _squared_distances(test, train):
@@ -124,7 +124,7 @@ def _parzen(points: Array, samples: Array, widths: Sequence[float]) -> Array:
     points, samples = _points("points", points), _points("samples", samples)
     if points.shape[1] != samples.shape[1]:
         raise InvalidInput(f"points of {points.shape[1]} and samples of {samples.shape[1]} dimensions came; pass the same")
-    widths = [positive_number("width", width) for width in widths]
+    widths = [positive("width", width) for width in widths]
     dim = points.shape[1]
     likelihoods = np.empty((len(widths), len(points)))
     for rows, squared in _squared_distances(points, samples):

@@ -1,29 +1,28 @@
-"""Adam, over one flat stretch of parameters."""
+"""Adam, over one flat vector of parameters."""
 
 from math import sqrt
 from types import ModuleType
 
-from . import errors
-from .backend import Array, fused, sweep
-from .errors import InvalidInput
+from . import checks
+from .backend import Array, blockwise
 
 
 class Adam:
-    """Kingma and Ba's Adam (arXiv:1412.6980, Algorithm 1), for parameters θ with gradient g at step t = 1, 2, …:
+    """Adam (Kingma and Ba, arXiv:1412.6980, Algorithm 1): parameters θ, gradient g, step t = 1, 2, …
 
         m ← β₁ m + (1 − β₁) g         m̂ = m / (1 − β₁ᵗ)
         v ← β₂ v + (1 − β₂) g²        v̂ = v / (1 − β₂ᵗ)         θ ← θ − α m̂ / (√v̂ + ε)
 
-    It keeps M = m / (1 − β₁) and V = v / (1 − β₂) instead, which obey M ← β₁ M + g and V ← β₂ V + g². With
-    c = √((1 − β₂) / (1 − β₂ᵗ)), so that √v̂ = c √V, the same update is
+    It keeps M = m / (1 − β₁) and V = v / (1 − β₂) instead, which obey M ← β₁ M + g and
+    V ← β₂ V + g². With c = √((1 − β₂) / (1 − β₂ᵗ)), so that √v̂ = c √V, the same update is
 
         θ ← θ − α (1 − β₁) / ((1 − β₁ᵗ) c) · M / (√V + ε / c)
 
-    where all but the last factor is one number a step: two passes over memory fewer than the form above.
+    in which all but the last factor is one number a step: two passes over memory fewer.
 
-    `parameters` and `gradient` are flat and of one size; they are views that the step reads and `parameters` is written to.
+    `parameters` and `gradient` are flat and of one size. A step reads both and writes the first.
 
-    Raises InvalidInput where they are not, and for rates outside their ranges: α in (0, 1], β in [0, 1), ε above 0.
+    Raises InvalidInput if they are not, and for α outside (0, 1], β outside [0, 1) or ε ≤ 0.
     """
 
     def __init__(
@@ -37,14 +36,15 @@ class Adam:
         epsilon: float = 1e-8,
     ) -> None:
         if parameters.ndim != 1 or parameters.shape != gradient.shape:
-            raise InvalidInput(
-                f"parameters of shape {parameters.shape} and a gradient of {gradient.shape} came; pass flat ones of one size"
+            raise checks.InvalidInput(
+                "parameters and gradient must be flat and of one size, "
+                f"got shapes {parameters.shape} and {gradient.shape}"
             )
         self.xp = xp
         self.parameters, self.gradient = parameters, gradient
-        self.learning_rate = errors.learning_rate("learning_rate", learning_rate)
-        self.beta1, self.beta2 = errors.fraction("beta1", beta1), errors.fraction("beta2", beta2)
-        self.epsilon = errors.positive_number("epsilon", epsilon)
+        self.learning_rate = checks.learning_rate("learning_rate", learning_rate)
+        self.beta1, self.beta2 = checks.fraction("beta1", beta1), checks.fraction("beta2", beta2)
+        self.epsilon = checks.positive("epsilon", epsilon)
         self.M, self.V = xp.zeros_like(parameters), xp.zeros_like(parameters)
         self.t = 0
 
@@ -53,21 +53,23 @@ class Adam:
         self.t += 1
         c = sqrt((1 - self.beta2) / (1 - self.beta2**self.t))
         rate = self.learning_rate * (1 - self.beta1) / ((1 - self.beta1**self.t) * c)
-        epsilon = self.epsilon / c
-
         vectors = (self.parameters, self.gradient, self.M, self.V)
-        update = fused(self.xp, _update)
-
-        def update_part(part: slice) -> None:
-            update(*(vector[part] for vector in vectors), self.beta1, self.beta2, rate, epsilon)
-
-        sweep(self.xp, self.parameters.size, update_part)
+        _update(self.xp, *vectors, self.beta1, self.beta2, rate, self.epsilon / c)
 
 
+@blockwise
 def _update(
-    xp: ModuleType, theta: Array, g: Array, M: Array, V: Array, beta1: float, beta2: float, rate: float, epsilon: float
+    xp: ModuleType,
+    theta: Array,
+    g: Array,
+    M: Array,
+    V: Array,
+    beta1: float,
+    beta2: float,
+    rate: float,
+    epsilon: float,
 ) -> None:
-    """M ← β₁ M + g, V ← β₂ V + g², θ ← θ − rate · M / (√V + epsilon), in place, one temporary array at a time."""
+    """M ← β₁ M + g, V ← β₂ V + g², θ ← θ − rate · M / (√V + epsilon), in place."""
     M *= beta1
     M += g
     V *= beta2

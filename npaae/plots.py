@@ -15,8 +15,8 @@ from matplotlib.ticker import MaxNLocator
 
 from .backend import SAMPLE, generator, to_host
 from .backend import HostArray as Array
-from .errors import InvalidInput
-from .images import checked_rows, unit_interval
+from .checks import InvalidInput
+from .checks import checked_rows, unit_interval
 from .model import AdversarialAutoencoder
 from .priors import Divisible, gaussian
 from .training import Record

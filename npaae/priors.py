@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from .backend import Array, Generator, module_of
-from .errors import InvalidInput, positive_number, whole_number
+from .checks import InvalidInput, integer, positive
 
 Prior: TypeAlias = Callable[[Generator, int, int], Array]
 
@@ -110,7 +110,7 @@ class gaussian_mixture:
     tangential_std: float = 0.7
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "components", whole_number("components", self.components, 1))
+        object.__setattr__(self, "components", integer("components", self.components, 1))
         _positive(self, "radius", "radial_std", "tangential_std")
 
     def __call__(self, rng: Generator, n: int, dim: int) -> Array:
@@ -176,7 +176,7 @@ def from_config(config: Mapping[str, Any]) -> Prior:
 def _positive(prior: Any, *names: str) -> None:
     """Make the named fields of a frozen prior floats, refusing what is not positive and finite."""
     for name in names:
-        object.__setattr__(prior, name, positive_number(name, getattr(prior, name)))
+        object.__setattr__(prior, name, positive(name, getattr(prior, name)))
 
 
 def _planar(prior: Prior, dim: int) -> None:

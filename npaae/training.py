@@ -1,27 +1,26 @@
-"""Epochs of shuffled mini-batches, as a generator: what to do with an epoch's record is the caller's business."""
+"""Epochs of shuffled mini-batches, as a generator: the caller decides what to do with a record."""
 
 import time
 from collections.abc import Iterator
-from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import backend
+from . import backend, checks
 from .backend import Array, HostArray, to_host
-from .errors import Diverged, InvalidInput, whole_number
-from .images import checked_rows, host_array, unit_interval
+from .checks import Diverged, InvalidInput, checked_rows, host_array, unit_interval
 from .losses import bce_with_logits
-from .model import ROWS_AT_ONCE, AdversarialAutoencoder, Images
+from .model import ROWS_AT_ONCE, AdversarialAutoencoder
 
 
 class Record(NamedTuple):
-    """What one epoch came to.
+    """The results of one epoch.
 
-    epoch: counted from 1 over the model's life. reconstruction, discriminator, generator: the phases' training losses,
-    dropout on, each a mean over the epoch's images (nats). test_reconstruction: the test set's BCE with dropout off, None
-    without a test set. code_mean, code_std: per dimension, over the encoded test set (empty without one).
-    seconds: the epoch's wall time, evaluation included.
+    epoch: counted from 1 over the model's life. reconstruction, discriminator, generator: the
+    training losses of the phases, dropout on, each a mean over the epoch's images (nats).
+    test_reconstruction: the BCE of the test set with dropout off, None without a test set.
+    code_mean, code_std: of the encoded test set, per dimension; empty without one.
+    seconds: the wall time of the epoch, evaluation included.
     """
 
     epoch: int
@@ -36,47 +35,58 @@ class Record(NamedTuple):
 
 def train(
     model: AdversarialAutoencoder,
-    train_images: Images,
+    train_images: Any,
     *,
     labels: Any = None,
-    test_images: Images | None = None,
+    test_images: Any = None,
     epochs: int = 100,
     batch_size: int = 100,
 ) -> Iterator[Record]:
-    """Train for `epochs` more epochs, yielding a Record after each; the model is then as that epoch left it.
+    """Train for `epochs` more epochs, yielding a Record after each, with the model as it left it.
 
-    Images are as in `AdversarialAutoencoder.encode`; they go to the backend once, as they are, and become numbers batch by
-    batch. Each epoch visits every image once, in an order of its own; the last batch holds what is left over. Order, masks
-    and the prior's draws depend on the model's seed and the epoch's number alone, so a loaded model trains on as if it
-    had never stopped.
+    Images are as in `AdversarialAutoencoder.encode`. They are moved to the backend once, as they
+    are, and converted batch by batch. Each epoch visits every image once, in an order of its own;
+    the last batch holds what is left over. Order, masks and the prior's draws depend on the model's
+    seed and the number of the epoch only, so a loaded model trains on as if it had never stopped.
 
-    labels: one whole number a training image where the model has classes; `model.classes` itself means "unlabelled".
+    labels: an integer for each training image if the model has classes; `model.classes` itself
+    means "unlabelled".
 
-    Raises InvalidInput, at the call and not at the first record, for images that `encode` refuses, labels that do not fit
-    the images or the model's classes, epochs below 0 or a batch size below 1; and Diverged, in place of an epoch's record,
-    where a loss or a parameter has become NaN or infinite. The model is then past use: go back to what was saved.
+    Raises InvalidInput at the call, not at the first record, for images that `encode` refuses,
+    labels that do not fit, epochs below 0 or a batch size below 1; and Diverged, in place of a
+    record, if a loss or a parameter has become NaN or infinite. The model is then unusable.
     """
-    epochs, batch_size = whole_number("epochs", epochs, 0), whole_number("batch_size", batch_size, 1)
+    epochs = checks.integer("epochs", epochs, 0)
+    batch_size = checks.integer("batch_size", batch_size, 1)
     rows = model.xp.asarray(checked_rows(train_images, model.visible))
-    test_rows = None if test_images is None else model.xp.asarray(checked_rows(test_images, model.visible))
-    row_labels = None if labels is None else model.xp.asarray(_checked_labels(labels, len(rows), model.classes))
-    if row_labels is None and model.classes:
-        raise InvalidInput(f"no labels came to a model of {model.classes} classes; pass labels=, one an image")
+    test_rows = None
+    if test_images is not None:
+        test_rows = model.xp.asarray(checked_rows(test_images, model.visible))
+    row_labels = _checked_labels(model, labels, len(rows))
     return _epochs(model, rows, row_labels, test_rows, epochs, batch_size)
 
 
-def _checked_labels(labels: Any, n: int, classes: int) -> HostArray:
-    """The labels as an array; raises InvalidInput unless they are n whole numbers from 0 to `classes`."""
-    if not classes:
-        raise InvalidInput("labels came to a model without classes; build it with classes=, or leave them out")
+def _checked_labels(model: AdversarialAutoencoder, labels: Any, n: int) -> Array | None:
+    """The labels on the backend; raises InvalidInput unless they fit the images and the model."""
+    if (labels is None) != (model.classes == 0):
+        given = "no labels" if labels is None else "labels"
+        raise InvalidInput(
+            "labels must be given exactly if the model has classes, "
+            f"got {given} with classes={model.classes}"
+        )
+    if labels is None:
+        return None
     array = host_array("labels", labels)
     if array.shape != (n,) or array.dtype.kind not in "iu":
-        raise InvalidInput(f"labels of shape {array.shape} and type {array.dtype} came; pass {n} whole numbers, one an image")
-    if array.min() < 0 or array.max() > classes:
         raise InvalidInput(
-            f"labels from {array.min()} to {array.max()} came; pass 0 to {classes - 1}, or {classes} for an unlabelled image"
+            f"labels must be {n} integers, one for each image, got {array.dtype} {array.shape}"
         )
-    return array
+    if array.min() < 0 or array.max() > model.classes:
+        raise InvalidInput(
+            f"labels must lie in 0 … {model.classes - 1}, or be {model.classes} for unlabelled, "
+            f"got {array.min()} … {array.max()}"
+        )
+    return model.xp.asarray(array)
 
 
 def _epochs(
@@ -87,52 +97,62 @@ def _epochs(
     epochs: int,
     batch_size: int,
 ) -> Iterator[Record]:
+    sizes = [min(batch_size, len(rows) - first) for first in range(0, len(rows), batch_size)]
     for _ in range(epochs):
         epoch = model.epoch + 1
         start = time.perf_counter()
-        with np.errstate(over="ignore", invalid="ignore"):  # in place of NumPy's warnings, the one error below
+        with np.errstate(over="ignore", invalid="ignore"):  # Diverged says it better
             losses = _one_epoch(model, rows, labels, epoch, batch_size)
-            _refuse_what_is_not_finite(model, epoch, losses)
+            _require_finite(model, epoch, losses)
             model.epoch = epoch
-            test_loss, code_mean, code_std = (None, (), ()) if test_rows is None else evaluate(model, test_rows)
-        sizes = [min(batch_size, len(rows) - first) for first in range(0, len(rows), batch_size)]
-        reconstruction, discriminator, generator = np.average(losses, axis=0, weights=sizes).tolist()
-        seconds = time.perf_counter() - start
-        yield Record(epoch, reconstruction, discriminator, generator, test_loss, code_mean, code_std, seconds)
+            evaluation = (None, (), ()) if test_rows is None else evaluate(model, test_rows)
+        means = np.average(losses, axis=0, weights=sizes).tolist()
+        yield Record(epoch, *means, *evaluation, time.perf_counter() - start)
 
 
-def _one_epoch(model: AdversarialAutoencoder, rows: Array, labels: Array | None, epoch: int, batch_size: int) -> HostArray:
+def _one_epoch(
+    model: AdversarialAutoencoder, rows: Array, labels: Array | None, epoch: int, batch_size: int
+) -> HostArray:
     """Every step of one epoch; returns their losses, (steps, 3) in float64."""
     xp, n = model.xp, len(rows)
     rng = backend.generator(xp, model.seed, backend.NOISE, epoch)
     order = xp.asarray(backend.generator(np, model.seed, backend.SHUFFLE, epoch).permutation(n))
     starts = range(0, n, batch_size)
-    losses = xp.empty((len(starts), 3))  # on the backend until the epoch is over: reading a number makes a GPU wait
+    losses = xp.empty((len(starts), 3))  # stays on the backend: reading a number makes a GPU wait
     for i, start in enumerate(starts):
         batch = order[start : start + batch_size]
-        losses[i] = xp.stack(model.step(rows[batch], rng, None if labels is None else labels[batch]))
+        batch_labels = None if labels is None else labels[batch]
+        losses[i] = xp.stack(model.step(rows[batch], rng, batch_labels))
     return to_host(losses)
 
 
-def _refuse_what_is_not_finite(model: AdversarialAutoencoder, epoch: int, losses: HostArray) -> None:
-    """Raise Diverged, naming what went first, unless all losses of an epoch and the parameters it left are finite."""
-    advice = "lower lr_reconstruction or lr_regularization, or look at the prior and the images, and train anew"
-    wrong = np.argwhere(~np.isfinite(losses))  # in the order of time: step by step, phase by phase
-    if len(wrong):
-        step, phase = wrong[0].tolist()
+def _require_finite(model: AdversarialAutoencoder, epoch: int, losses: HostArray) -> None:
+    """Raise Diverged, naming what was first, unless losses and parameters are finite."""
+    advice = "lower lr_reconstruction or lr_regularization, or check the prior and the images"
+    bad = np.argwhere(~np.isfinite(losses))  # in the order of time: step by step, phase by phase
+    if len(bad):
+        step, phase = bad[0].tolist()
         name = Record._fields[1 + phase]
-        value = losses[step, phase]
-        raise Diverged(f"training diverged: in epoch {epoch}, step {step + 1}, the {name} loss was {value}; {advice}")
+        raise Diverged(
+            f"training diverged in epoch {epoch}, step {step + 1}: "
+            f"the {name} loss is {losses[step, phase]}; {advice}"
+        )
     xp, arrays = model.xp, model.arrays()
-    finite = to_host(xp.stack([xp.isfinite(array).all() for array in arrays.values()]))  # a GPU waits once, not for each
-    for name in compress(arrays, ~finite):
-        raise Diverged(f"training diverged: after epoch {epoch}, {name} holds NaN or infinity; {advice}")
+    finite = to_host(xp.stack([xp.isfinite(array).all() for array in arrays.values()]))
+    for name, is_finite in zip(arrays, finite, strict=True):
+        if not is_finite:
+            raise Diverged(
+                f"training diverged in epoch {epoch}: {name} holds NaN or infinity; {advice}"
+            )
 
 
-def evaluate(model: AdversarialAutoencoder, rows: Array) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
-    """(reconstruction BCE, mean of the codes, standard deviation of the codes) of image rows, dropout off.
+def evaluate(
+    model: AdversarialAutoencoder, rows: Array
+) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+    """(reconstruction BCE, mean of the codes, standard deviation of the codes), dropout off.
 
-    rows: (n, visible) on the backend. The BCE is a mean over n · visible pixels; the other two are per code dimension.
+    rows: images, (n, visible) on the backend. The BCE is a mean over n · visible pixels in nats;
+    the other two are per dimension of the code.
     """
     xp, codes = model.xp, []
     total = xp.zeros(())
