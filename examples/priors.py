@@ -67,7 +67,7 @@ def main() -> None:
 def in_their_part(model: npaae.AdversarialAutoencoder, codes: np.ndarray, labels: np.ndarray) -> float:
     """The share of codes whose nearest draws from the prior, by the vote of ten, are of the part that is their label's."""
     position = np.random.default_rng(0).random(20_000)
-    draws = model.prior.along(np.random.default_rng(1), position)
+    draws = model.prior.at(np.random.default_rng(1), position)
     return metrics.neighbour_accuracy(draws, np.floor(position * model.classes).astype(int), codes, labels)
 
 

@@ -254,7 +254,7 @@ class AdversarialAutoencoder:
         else:
             u = rng.random(n)
             position = self.xp.where(labels < self.classes, (labels + u) / self.classes, u)
-            samples = self.prior.along(rng, position)  # type: ignore[attr-defined]
+            samples = self.prior.at(rng, position)  # type: ignore[attr-defined]
         samples = self.xp.asarray(samples)
         if samples.shape != (n, self.latent) or samples.dtype.kind not in "fiu":
             raise InvalidInput(

@@ -75,7 +75,7 @@ def _grid(model: AdversarialAutoencoder, side: int) -> Array:
     """The side² codes of `manifold`, in reading order."""
     if isinstance(model.prior, Divisible):  # between whose parts a grid would show what the prior never draws
         position = (np.arange(side * side) + 0.5) / side**2
-        return to_host(model.prior.along(generator(model.xp, 0, SAMPLE), model.xp.asarray(position)))
+        return to_host(model.prior.at(generator(model.xp, 0, SAMPLE), model.xp.asarray(position)))
     draws = _prior_draws(model)
     cells = side if model.latent > 1 else side * side
     levels = (np.arange(cells) + 0.5) / cells
@@ -140,7 +140,7 @@ def priors(models: Mapping[str, AdversarialAutoencoder], images: Array, labels: 
         xp, n = model.xp, min(len(images), PRIOR_POINTS)
         position = (np.arange(n) + 0.5) / n
         if isinstance(model.prior, Divisible):
-            draws = to_host(model.prior.along(generator(xp, 0, SAMPLE), xp.asarray(position)))
+            draws = to_host(model.prior.at(generator(xp, 0, SAMPLE), xp.asarray(position)))
             parts = np.floor((model.classes or 10) * position)
         else:
             draws, parts = model.sample_prior(n, seed=0), np.full(n, 7)  # grey

@@ -3,7 +3,7 @@
 A function of your own is as welcome as those below. `rng` is the backend's random generator: NumPy's, or on a GPU CuPy's,
 which has `random`, `standard_normal`, `uniform` and `integers` among others but not `normal` or `choice`.
 
-A prior that is laid out along a line, as the mixture and the roll are, also has `along(rng, position)`: samples at the given
+A prior that is laid out along a line, as the mixture and the roll are, also has `at(rng, position)`: samples at the given
 positions, each in [0, 1). With positions uniform in [0, 1) they follow the prior as a whole; with positions in one tenth of
 that range, its tenth part. That is what a label-conditioned discriminator needs: each class gets its own part.
 """
@@ -26,7 +26,7 @@ class Divisible(Protocol):
 
     def __call__(self, rng: Generator, n: int, dim: int) -> Array: ...
 
-    def along(self, rng: Generator, position: Array) -> Array: ...
+    def at(self, rng: Generator, position: Array) -> Array: ...
 
 
 # Lower case, for they are used as functions are; classes, so that they compare, print and can be saved.
@@ -116,9 +116,9 @@ class gaussian_mixture:
     def __call__(self, rng: Generator, n: int, dim: int) -> Array:
         """(n, 2) samples."""
         _planar(self, dim)
-        return self.along(rng, rng.random(n))
+        return self.at(rng, rng.random(n))
 
-    def along(self, rng: Generator, position: Array) -> Array:
+    def at(self, rng: Generator, position: Array) -> Array:
         """(n, 2) samples, each of the component ⌊position · components⌋."""
         xp = module_of(position)
         angle = 2 * pi / self.components * xp.floor(position * self.components)
@@ -148,9 +148,9 @@ class swiss_roll:
     def __call__(self, rng: Generator, n: int, dim: int) -> Array:
         """(n, 2) samples."""
         _planar(self, dim)
-        return self.along(rng, rng.random(n))
+        return self.at(rng, rng.random(n))
 
-    def along(self, rng: Generator, position: Array) -> Array:
+    def at(self, rng: Generator, position: Array) -> Array:
         """(n, 2) samples at s = position, from the centre at 0 to the outer end at 1."""
         xp = module_of(position)
         root = xp.sqrt(position)
