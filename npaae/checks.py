@@ -46,7 +46,7 @@ def one_line(error: Exception) -> str:
 
 
 def integer(name: str, value: Any, least: int) -> int:
-    """`value` as an int; raises InvalidInput unless it is an integer of at least `least`, 0 or 1."""
+    """`value` as an int; raises InvalidInput unless it is at least `least`, which is 0 or 1."""
     rule = ("a non-negative integer", "a positive integer")[least]
     try:
         number = least - 1 if isinstance(value, bool) else operator.index(value)
@@ -99,13 +99,14 @@ def host_array(name: str, values: Any) -> "HostArray":
         return np.asarray(values)
     except ValueError as error:
         raise InvalidInput(f"{name} must be an array, got rows of unequal lengths") from error
-    except (TypeError, RuntimeError) as error:  # arrays of other libraries, on a GPU or with a gradient
+    except (TypeError, RuntimeError) as error:  # another library's array
         kind = type(values).__name__
-        raise InvalidInput(f"{name} must be a NumPy array, got {kind} ({one_line(error)})") from error
+        reason = one_line(error)
+        raise InvalidInput(f"{name} must be a NumPy array, got {kind} ({reason})") from error
 
 
 def as_rows(images: "Array", visible: int) -> "Array":
-    """The images as a view of shape (n, visible), n ≥ 1: one image a row, its pixels in reading order.
+    """The images as a view of shape (n, visible), n ≥ 1: an image a row, pixels in reading order.
 
     Accepts uint8 in 0 … 255 or floats in [0, 1], of shape (n, visible) or, if `visible` is a
     square, (n, side, side). Looks at shape and type only, so it costs nothing on either backend.
@@ -115,7 +116,7 @@ def as_rows(images: "Array", visible: int) -> "Array":
     shapes = [(visible,)] + ([(side, side)] if side * side == visible else [])
     rule = " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in shapes)
     if images.dtype != np.uint8 and images.dtype.kind != "f":
-        raise InvalidInput(f"images must be uint8 in 0 … 255 or floats in [0, 1], got {images.dtype}")
+        raise InvalidInput(f"images must be uint8, or floats in [0, 1], got {images.dtype}")
     if images.ndim < 2 or images.shape[1:] not in shapes or len(images) == 0:
         raise InvalidInput(f"images must have shape {rule} with n at least 1, got {images.shape}")
     return images.reshape(len(images), visible)

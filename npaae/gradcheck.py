@@ -1,152 +1,342 @@
-"""Is a hand-written gradient right? Finite differences, for any scalar function of an array, yours or ours.
+"""Is a handwritten gradient right? Finite differences, for any scalar function of an array.
 
-Every check takes a function f, a point x and the gradient that somebody derived for f at x, and returns a relative error
+Every check takes a function f, a point x and the gradient that somebody derived for f at x. For
+each element (or direction) it compares the derivative a that the gradient claims with a numerical
+derivative n, and returns the worst relative error
 
-    ‖a − n‖ / (‖a‖ + ‖n‖)
+    |a − n| / (|a| + |n|)
 
-between that gradient a and the central difference n: 0 is perfect, 0.7 unrelated, 1 opposite. In float64 a correct gradient
-stays below 1e-7 where f is smooth on the scale of max(1, |x|) and not much larger than its changes there; a wrong one is
-mostly above 1e-3. The measure has no absolute tolerance, in which a gradient that is small everywhere could hide.
+0 is perfect, 1/3 is a factor of two, 1 is zero or a reversed sign. In float64 a right gradient
+stays below 1e-6, usually far below, and a wrong one is above 1e-3. Each element is judged against
+its own size, so that a wrong small one cannot hide behind large right ones.
 
-The step is h = 1e-5 · max(1, |x|). The central difference (f(x + h) − f(x − h)) / 2h is off by h² f‴/6 from truncation and
-by about 1e-16 |f| / h from rounding; their sum is least near h = ∛1e-16 ≈ 5e-6, and flat around it. The factor keeps the
-step well above the spacing of the floating-point numbers around x. With `richardson`, two differences D(h) and D(h/2)
-combine to (4 D(h/2) − D(h)) / 3, in which the h² cancels; what is left is of order h⁴, so that h = 1e-3 · max(1, |x|) is best
-and a correct gradient comes out about a hundred times better, for twice the evaluations.
+The numerical derivative. With D(h) = (f(x + h) − f(x − h)) / 2h, the combination
 
-At a kink a finite difference is wrong, not the gradient. So kinks are looked for, and `Kink` is raised where two evaluations
-lie on two sides of one: npaae's own ReLUs are watched, and `pattern` tells of others. Randomness in f must be frozen: make a
-fresh generator of one seed in each call, and dropout is checked *on*.
+    n = (4 D(h/2) − D(h)) / 3
+
+cancels the h² of the truncation error. Its own uncertainty u is estimated from what was evaluated:
+
+    u = |D(h) − D(h/2)| + |S(h) − 2 S(h/2)| + 4 η / h
+    S(h) = (f(x + h) − 2 f(x) + f(x − h)) / h
+
+The first term bounds the truncation error: it is of order h², and that of n of order h⁴. The second
+sees a kink: S(h) is the difference of the slopes on the two sides of x, which shrinks with h if f
+is smooth and does not if the slopes differ. The third is rounding: η is the scatter of f's values,
+measured at x. The step starts at h = 1e-5 · max(1, |x|); it shrinks while truncation or a kink
+dominates and grows while rounding does, and the step of the least u is used. If |a − n| ≤ u, the
+two agree as far as finite differences can tell, and the error counts as 1e-8 at most.
+
+A check that cannot decide refuses with an exception; it does not pass. InvalidInput: f or the
+gradient does not fit x, f is not deterministic, computes in less than float64 or is not finite, or
+rounding hides its derivative. Kink: f has a kink within the smallest step; take another point. A
+kink that only `pattern` can tell of is one whose jump is below the rounding noise.
+
+Randomness in f must be frozen: make a fresh generator of one seed in each call, so that dropout is
+checked *on*.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from math import inf, isfinite
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 
 from .backend import Generator
 from .backend import HostArray as Array
 from .checks import InvalidInput, UserError
-from .layers import ReLU
+from .layers import named_parameters
 
 Function: TypeAlias = Callable[[Array], Any]
 
-STEP, RICHARDSON_STEP = 1e-5, 1e-3
+STEP = 1e-5
+AGREEMENT = 1e-8  # the largest error of two derivatives that agree to within the uncertainty
+ELEMENTS = 300  # of a parameter that are checked one by one; a larger one, along directions
+DIRECTIONS = 20
 
 
 class Kink(UserError, ArithmeticError):
-    """The evaluations that a difference is made of lie on two sides of a kink: it says nothing; take another point."""
+    """The finite difference straddles a kink and is meaningless; choose another point."""
 
 
-def elementwise(f: Function, x: Array, gradient: Array, *, pattern: Function | None = None, richardson: bool = False) -> float:
-    """The relative error of `gradient` against `numerical_gradient`, which takes the same arguments.
+class Error(float):
+    """A relative error, which knows where the worst element is: `where` is its index in x."""
 
-    Raises InvalidInput where x is not float64 or the gradient's shape is not x's, and Kink.
+    where: tuple[int, ...]
+
+    def __new__(cls, value: float, where: tuple[int, ...] = ()) -> "Error":
+        error = super().__new__(cls, value)
+        error.where = where
+        return error
+
+
+def elementwise(
+    f: Function,
+    x: Array,
+    gradient: Array,
+    step: float | None = None,
+    *,
+    pattern: Function | None = None,
+) -> Error:
+    """The worst relative error of `gradient` over all elements of x.
+
+    f: takes an array like x and returns a scalar. x: float64, of any shape; it is not written to.
+    gradient: df/dx as derived, of x's shape. step: the first h, in the units of x, for a function
+    that varies on another scale than max(1, |x|). pattern: a function of x whose value, an array,
+    is the same at two points exactly if no kink of f lies between them; for kinks of your own.
+
+    Raises InvalidInput and Kink, as the module describes. A NaN in `gradient` is an error of inf.
     """
     _require_alike(x, gradient=gradient)
-    return relative_error(gradient, numerical_gradient(f, x, pattern=pattern, richardson=richardson))
+    steps = STEP * np.maximum(1, np.abs(x)) if step is None else np.full_like(x, step)
+    probe = _Probe(f, x, pattern, steps)
+    worst, resolved = Error(0.0), x.size == 0
+    for i in np.ndindex(x.shape):
+        displacement = np.zeros_like(x)
+        displacement[i] = steps[i]
+        comparison = probe.compare(gradient, displacement)
+        resolved |= comparison.resolved
+        if comparison.error > worst:
+            worst = Error(comparison.error, i)
+    if not resolved:
+        _refuse_unresolved()
+    return worst
 
 
 def along(
-    f: Function, x: Array, gradient: Array, direction: Array, *, pattern: Function | None = None, richardson: bool = False
-) -> float:
-    """The relative error of the derivative ⟨gradient, direction⟩ along one direction: two evaluations of f, at any size.
+    f: Function,
+    x: Array,
+    gradient: Array,
+    direction: Array,
+    step: float | None = None,
+    *,
+    pattern: Function | None = None,
+) -> Error:
+    """The relative error of the derivative ⟨gradient, direction⟩: a few evaluations, at any size.
 
-    With a random direction a wrong gradient is missed with probability 0, so this suits whole networks. The step's longest
-    component is the h above.
-
-    Raises InvalidInput where x is not float64, the shapes differ or the direction is zero, and Kink.
+    Choose the direction at random: a wrong gradient is missed if its error is nearly orthogonal to
+    the direction, which a random one makes unlikely and `np.ones` does not. An error in few of many
+    elements is diluted among them, so check small parts by themselves. step: the first h of the
+    longest component of the displacement. The rest is as in `elementwise`.
     """
     direction = np.asarray(direction)
     _require_alike(x, gradient=gradient, direction=direction)
     longest = float(np.abs(direction).max(initial=0))
-    if longest == 0:
-        raise InvalidInput("a direction of length zero came; pass one that leads somewhere")
-    h = (RICHARDSON_STEP if richardson else STEP) * max(1.0, float(np.abs(x).max())) / longest
-    return relative_error(np.vdot(gradient, direction), _difference(f, x, h * direction, pattern, richardson) / h)
+    if not (longest > 0 and np.isfinite(longest)):
+        raise InvalidInput(f"direction must be finite and not zero, got a longest of {longest}")
+    displacement = (STEP if step is None else step) * direction / longest
+    comparison = _Probe(f, x, pattern, displacement).compare(gradient, displacement)
+    if not comparison.resolved:
+        _refuse_unresolved()
+    return Error(comparison.error)
 
 
-def layer(layer: Any, x: Array, *, seed: int = 0, pattern: Function | None = None, richardson: bool = False) -> float:
-    """The relative error of a layer's `backward`, or a whole network's, at the input x; its dropout on, its mask frozen.
+def layer(
+    layer: Any,
+    x: Array,
+    *,
+    seed: int = 0,
+    step: float | None = None,
+    pattern: Function | None = None,
+) -> Error:
+    """The worst relative error of dL/dx as a layer or a network computes it; dropout is on.
 
-    A layer is anything with y, cache = forward(x, rng) and dx = backward(dy, cache). To make a scalar of its output, that is
-    projected onto a random cotangent of order one: the gradient of ⟨dy, forward(x)⟩ is backward(dy).
-
-    The layer is handed copies, for it may be one that works in place. Raises InvalidInput where x is not float64, and Kink.
+    To make a scalar L of the output y, it is projected onto a random cotangent of order one: the
+    gradient of L = ⟨dy, forward(x)⟩ is backward(dy). The layer is handed copies, so one that works
+    in place cannot spoil the check. The rest is as in `elementwise`.
     """
     _require_alike(x)
     y, cache = layer.forward(x.copy(), _rng(seed))
-    dy = np.random.default_rng([seed, 1]).standard_normal(y.shape)
+    dy = _cotangent(y, seed)
     gradient = layer.backward(dy.copy(), cache)
-    return elementwise(
-        lambda x: np.vdot(dy, layer.forward(x, _rng(seed))[0]), x, gradient, pattern=pattern, richardson=richardson
-    )
+
+    def f(x: Array) -> Any:
+        return np.vdot(dy, layer.forward(x, _rng(seed))[0])
+
+    return elementwise(f, x, gradient, step, pattern=pattern)
 
 
-def numerical_gradient(f: Function, x: Array, *, pattern: Function | None = None, richardson: bool = False) -> Array:
-    """df/dx_i ≈ (f(x + h e_i) − f(x − h e_i)) / 2h for every element of x; the result has x's shape.
+def parameters(layer: Any, x: Array, *, seed: int = 0) -> dict[str, Error]:
+    """The worst relative error of every parameter of a layer or network, by name; dropout is on.
 
-    x is float64, of any shape; f takes such an array and returns a scalar. x itself is neither passed on nor written to.
-    pattern: tells on which side of its kinks f is, as an array that is equal at two points if no kink lies between them;
-    not needed for npaae's own layers. richardson: the better formula, for twice the evaluations.
-
-    Raises InvalidInput for an x of another type, and Kink.
+    The names are those that the layer declares, such as "W"; in a network "0.W", "2.gamma", and so
+    on. L is as in `layer`. A parameter of up to 300 elements is checked element by element, and a
+    larger one along 20 random directions. The parameters must be float64; they are changed in place
+    and restored, and their gradients are left as computed.
     """
     _require_alike(x)
-    step = RICHARDSON_STEP if richardson else STEP
-    gradient = np.empty_like(x)
-    for i in np.ndindex(x.shape):
-        displacement = np.zeros_like(x)
-        displacement[i] = h = step * max(1.0, abs(float(x[i])))
-        gradient[i] = _difference(f, x, displacement, pattern, richardson) / h
-    return gradient
+    named = list(named_parameters(layer))
+    for _, owner, name in named:
+        _require_alike(getattr(owner, name))
+        if hasattr(owner, f"d{name}"):
+            getattr(owner, f"d{name}")[...] = np.nan  # a gradient that is not written shows
+    y, cache = layer.forward(x.copy(), _rng(seed))
+    dy = _cotangent(y, seed)
+    write = layer.backward if hasattr(layer, "layers") else layer.parameter_gradients
+    write(dy.copy(), cache)
+    errors = {}
+    for label, owner, name in named:
+        value = getattr(owner, name)
+        gradient, start = getattr(owner, f"d{name}").copy(), value.copy()
+
+        def f(changed: Array, value: Array = value) -> Any:
+            value[...] = changed
+            return np.vdot(dy, layer.forward(x.copy(), _rng(seed))[0])
+
+        try:
+            if value.size <= ELEMENTS:
+                errors[label] = elementwise(f, start, gradient)
+            else:
+                rng = np.random.default_rng([seed, 2])
+                directions = (rng.standard_normal(value.shape) for _ in range(DIRECTIONS))
+                errors[label] = max(along(f, start, gradient, v) for v in directions)
+        finally:
+            value[...] = start
+    return errors
 
 
 def relative_error(analytical: Any, numerical: Any) -> float:
-    """‖a − n‖ / (‖a‖ + ‖n‖) in the Euclidean norm over all elements; 0 where both vanish."""
+    """‖a − n‖ / (‖a‖ + ‖n‖) in the Euclidean norm; 0 if both vanish, inf if either is not finite.
+
+    This compares two arrays as a whole; the checks above compare element by element.
+    """
     a, n = np.asarray(analytical), np.asarray(numerical)
+    if not (np.isfinite(a).all() and np.isfinite(n).all()):
+        return inf
     largest = max(float(np.abs(a).max(initial=0)), float(np.abs(n).max(initial=0)))
     if largest == 0:
         return 0.0
-    a, n = a / largest, n / largest  # lest the squares of tiny numbers vanish, or those of huge ones overflow
+    a, n = a / largest, n / largest  # so that no square underflows or overflows
     return float(np.linalg.norm(a - n) / (np.linalg.norm(a) + np.linalg.norm(n)))
 
 
-def _difference(f: Function, x: Array, step: Array, pattern: Function | None, richardson: bool) -> float:
-    """⟨∇f(x), step⟩ ≈ (f(x + step) − f(x − step)) / 2; the error is of third order in the step, of fifth with Richardson."""
-    if richardson:
-        half = 2 * _difference(f, x, step / 2, pattern, False)
-        return (4 * half - _difference(f, x, step, pattern, False)) / 3
-    above, sides_above = _evaluate(f, x + step, pattern)
-    below, sides_below = _evaluate(f, x - step, pattern)
-    if len(sides_above) != len(sides_below) or not all(map(np.array_equal, sides_above, sides_below)):
-        raise Kink("a kink lies between two evaluations, where a finite difference is wrong; take another point")
-    return (above - below) / 2
+class _Comparison(NamedTuple):
+    """The claimed derivative, the numerical one, and how far the latter may be off."""
+
+    claimed: float
+    numerical: float
+    truncation: float  # and kinks
+    rounding: float
+
+    @property
+    def size(self) -> float:
+        return abs(self.claimed) + abs(self.numerical)
+
+    @property
+    def uncertainty(self) -> float:
+        return self.truncation + self.rounding
+
+    @property
+    def error(self) -> float:
+        if not isfinite(self.claimed):
+            return inf
+        difference = abs(self.claimed - self.numerical)
+        error = difference / self.size if difference else 0.0
+        return min(error, AGREEMENT) if difference <= self.uncertainty else error
+
+    @property
+    def resolved(self) -> bool:
+        """Whether rounding would let a wrong derivative be told from a right one."""
+        return self.claimed == 0 or self.rounding <= 1e-3 * self.size or self.error > AGREEMENT
 
 
-def _evaluate(f: Function, x: Array, pattern: Function | None) -> tuple[float, list[Any]]:
-    """f(x), and on which sides of its kinks x lies."""
-    with _watched_relus() as sides:
-        value = float(f(x.copy()))
-    return value, sides if pattern is None else [*sides, pattern(x.copy())]
+class _Probe:
+    """A function around one point: its value there and the scatter of its values."""
+
+    def __init__(self, f: Function, x: Array, pattern: Function | None, displacement: Array):
+        self.f, self.x, self.pattern = f, x, pattern
+        self.value = self._evaluate(x)
+        if not isfinite(self.value):
+            raise InvalidInput(f"f must be finite at x, got {self.value}")
+        if self._evaluate(x) != self.value:
+            raise InvalidInput("f must be deterministic: make its random generator anew each call")
+        self.sides = None if pattern is None else pattern(x.copy())
+        # The fourth difference of a smooth function vanishes over such short distances. What is
+        # left is rounding, whose variance it multiplies by 70 (Moré and Wild, "Estimating
+        # computational noise", 2011).
+        near = [self._evaluate(x + k / 10_000 * displacement) for k in range(12)]
+        values = np.array([value for value in near if isfinite(value)])
+        scatter = np.sqrt(np.mean(np.diff(values, 4) ** 2) / 70) if len(values) > 4 else 0.0
+        self.noise = max(8 * float(scatter), float(np.finfo(float).eps) * abs(self.value))
+        self.is_flat = len(set(values.tolist())) == 1
+        largest = float(np.abs(values).max(initial=abs(self.value)))
+        if float(scatter) > 1e-10 * largest or all(map(_is_single, values)):
+            raise InvalidInput(
+                "f must compute in float64 throughout, "
+                f"got values that scatter by {scatter:.0e} around {self.value:g}"
+            )
+
+    def _evaluate(self, x: Array) -> float:
+        with np.errstate(all="ignore"):
+            value = self.f(x.copy())
+        if getattr(value, "dtype", None) in (np.float16, np.float32):
+            raise InvalidInput(f"f must compute in float64 throughout, got {value.dtype}")
+        return float(value)
+
+    def compare(self, gradient: Array, displacement: Array) -> _Comparison:
+        """The derivative along a displacement, whose length is the first step; the best of some."""
+        found: dict[int, _Comparison | None] = {}
+        power = 0
+        while power not in found and -5 <= power <= 4:
+            found[power] = now = self._difference(gradient, displacement, 8.0**power)
+            if now is None or now.truncation > now.rounding:
+                power -= 1  # out of the domain, or a kink, or a large third derivative
+            else:
+                power += 1
+            if now is not None and now.uncertainty <= 1e-9 * now.size:
+                break
+        finite = [comparison for comparison in found.values() if comparison is not None]
+        if not finite:
+            raise InvalidInput("f must be finite around x, got NaN or infinity; use a smaller step")
+        best = min(finite, key=lambda comparison: comparison.uncertainty)
+        if best.truncation > max(1e-4 * best.size, 10 * best.rounding):
+            raise Kink("f has a kink at x, or varies on a scale below the smallest step")
+        return best
+
+    def _difference(self, gradient: Array, displacement: Array, scale: float) -> _Comparison | None:
+        """One central difference, per unit of displacement; None if f is not comparable there."""
+        slopes, bends, claims = [], [], []
+        for h in (scale, scale / 2):
+            above, below = self.x + h * displacement, self.x - h * displacement
+            try:
+                f_above, f_below = self._evaluate(above), self._evaluate(below)
+            except (ValueError, ArithmeticError):  # f refuses what is outside its domain
+                return None
+            if not (isfinite(f_above) and isfinite(f_below)) or self._crossed(above, below):
+                return None
+            slopes.append((f_above - f_below) / (2 * h))
+            bends.append((f_above - 2 * self.value + f_below) / h)
+            # What was really added is a rounding away from h, which matters for a large x.
+            claims.append(float(np.vdot(gradient, above - below)) / (2 * h))
+        (wide, narrow), (wide_bend, narrow_bend), (wide_claim, claim) = slopes, bends, claims
+        if self.is_flat and abs(wide) > 1e5 * self.noise:
+            raise InvalidInput("f must compute in float64 throughout, got a staircase")
+        constant = claim == wide == narrow == wide_bend == narrow_bend == 0
+        return _Comparison(
+            (4 * claim - wide_claim) / 3,
+            (4 * narrow - wide) / 3,
+            abs(wide - narrow) + abs(wide_bend - 2 * narrow_bend),
+            0.0 if constant else 4 * self.noise / scale,
+        )
+
+    def _crossed(self, *points: Array) -> bool:
+        """Whether a kink that `pattern` knows of lies between x and one of the points."""
+        if self.pattern is None:
+            return False
+        return not all(np.array_equal(self.pattern(point), self.sides) for point in points)
 
 
-@contextmanager
-def _watched_relus() -> Iterator[list[Array]]:
-    """While the block lasts, note which units each forward pass of any ReLU leaves active."""
-    sides: list[Array] = []
-    forward = ReLU.forward
+def _is_single(value: float) -> bool:
+    """Whether a number looks like one of float32: representable there, and not a simple one."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(value)) == value != float(np.float16(value))
 
-    def noting(self: ReLU, x: Array, rng: Generator | None = None) -> tuple[Array, Array]:
-        sides.append(x > 0)
-        return forward(self, x, rng)
 
-    ReLU.forward = noting  # type: ignore[method-assign]
-    try:
-        yield sides
-    finally:
-        ReLU.forward = forward  # type: ignore[method-assign]
+def _refuse_unresolved() -> NoReturn:
+    raise InvalidInput("f must vary by more than its rounding noise around x; use a larger step")
+
+
+def _cotangent(y: Array, seed: int) -> Array:
+    return np.random.default_rng([seed, 1]).standard_normal(y.shape)
 
 
 def _rng(seed: int) -> Generator:
@@ -155,7 +345,8 @@ def _rng(seed: int) -> Generator:
 
 def _require_alike(x: Array, **others: Array) -> None:
     if getattr(x, "dtype", None) != np.float64:
-        raise InvalidInput(f"x of type {getattr(x, 'dtype', type(x))} came; finite differences need a float64 array")
+        kind = getattr(x, "dtype", type(x).__name__)
+        raise InvalidInput(f"x must be a float64 array for finite differences, got {kind}")
     for name, other in others.items():
         if np.shape(other) != x.shape:
-            raise InvalidInput(f"x of shape {x.shape} and a {name} of shape {np.shape(other)} came; the two must agree")
+            raise InvalidInput(f"{name} must have the shape of x, {x.shape}, got {np.shape(other)}")

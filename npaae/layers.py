@@ -190,13 +190,16 @@ class Sequential:
     @property
     def size(self) -> int:
         """The number of parameters."""
-        return sum(getattr(layer, name).size for _, layer, name in self.named_parameters())
+        return sum(getattr(layer, name).size for _, layer, name in named_parameters(self))
 
-    def named_parameters(self) -> Iterator[tuple[str, Any, str]]:
-        """("0.W", layer, "W") for every parameter of every layer, in order."""
-        for i, layer in enumerate(self.layers):
-            for name in getattr(layer, "parameters", ()):
-                yield f"{i}.{name}", layer, name
+
+def named_parameters(layer: Any) -> Iterator[tuple[str, Any, str]]:
+    """(label, layer, name) of every parameter, in order: "W" of a layer, "0.W" of a network."""
+    for name in getattr(layer, "parameters", ()):
+        yield name, layer, name
+    for i, part in enumerate(getattr(layer, "layers", ())):
+        for label, owner, name in named_parameters(part):
+            yield f"{i}.{label}", owner, name
 
 
 def perceptron(xp: ModuleType, sizes: Sequence[int], dropout: float, dtype: Any) -> Sequential:
@@ -223,7 +226,7 @@ def flatten(xp: ModuleType, networks: Iterable[Sequential]) -> tuple[Array, Arra
     Every parameter of the networks becomes a view of theta, in order, and its gradient the view of
     the same place in `gradient`: what changes the vector changes the network, and the reverse.
     """
-    owned = [named for network in networks for named in network.named_parameters()]
+    owned = [named for network in networks for named in named_parameters(network)]
     theta = xp.concatenate([getattr(layer, name).ravel() for _, layer, name in owned])
     gradient = xp.zeros_like(theta)
     start = 0

@@ -35,9 +35,9 @@ def bce_with_logits(xp: ModuleType, logits: Array, t: Array | float) -> tuple[Ar
         L = 1/N Σ [max(l, 0) − l t + ln(1 + e^−|l|)],      dL/dl = (σ(l) − t) / N
 
     Derivation: −ln σ(l) = ln(1 + e⁻ˡ) and −ln(1 − σ(l)) = l + ln(1 + e⁻ˡ), so their mean with the
-    weights t and 1 − t is (1 − t) l + ln(1 + e⁻ˡ). Writing ln(1 + e⁻ˡ) = max(−l, 0) + ln(1 + e^−|l|)
-    keeps every exponent at or below 0. Nothing overflows, no ε is added anywhere, and where σ
-    saturates on the wrong side the gradient stays ±1/N.
+    weights t and 1 − t is (1 − t) l + ln(1 + e⁻ˡ). Writing ln(1 + e⁻ˡ) as max(−l, 0) +
+    ln(1 + e^−|l|) keeps every exponent at or below 0. Nothing overflows, no ε is added anywhere,
+    and where σ saturates on the wrong side the gradient stays ±1/N.
 
     logits has any shape, t has the same shape or is a scalar, and dL/dl has the logits' shape.
     """

@@ -8,7 +8,7 @@ from .backend import Array, blockwise
 
 
 class Adam:
-    """Adam (Kingma and Ba, arXiv:1412.6980, Algorithm 1): parameters θ, gradient g, step t = 1, 2, …
+    """Adam (Kingma and Ba, arXiv:1412.6980, Algorithm 1), for parameters θ, gradient g, t = 1, 2, …
 
         m ← β₁ m + (1 − β₁) g         m̂ = m / (1 − β₁ᵗ)
         v ← β₂ v + (1 − β₂) g²        v̂ = v / (1 − β₂ᵗ)         θ ← θ − α m̂ / (√v̂ + ε)
