@@ -136,6 +136,8 @@ def checked_rows(images: Any, visible: int) -> "HostArray":
 
 def unit_interval(rows: "Array", dtype: np.dtype[Any]) -> "Array":
     """The rows as `dtype` in [0, 1]: uint8 divided by 255, floats as they are."""
-    if rows.dtype == np.uint8:
-        return rows.astype(dtype) / 255
-    return rows.astype(dtype, copy=False)
+    if rows.dtype != np.uint8:
+        return rows.astype(dtype, copy=False)
+    values = rows.astype(dtype)
+    values /= 255
+    return values

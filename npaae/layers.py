@@ -23,8 +23,8 @@ from math import sqrt
 from types import ModuleType
 from typing import Any
 
-from .backend import Array, Generator, fused
-from .checks import fraction
+from .backend import Array, Generator, fused, random_words
+from .checks import InvalidInput, fraction
 
 
 class Dense:
@@ -110,24 +110,33 @@ class Sigmoid:
 class Dropout:
     """Inverted dropout: y = m · x, elementwise, for any shape, and dx = m · dy.
 
-    m is 0 with probability `rate` and 1 / (1 − rate) otherwise, so that E[y] = x and evaluation is
-    the identity. Source: Srivastava et al., "Dropout", JMLR 15 (2014), section 10, with the scale
-    moved from test time to training time.
+    m is 0 with probability p and 1 / (1 − p) otherwise, each element on its own, so that E[y] = x
+    and evaluation is the identity. p is `rate`, rounded to a multiple of 1/65,536, because each
+    element is decided by 16 random bits. Source: Srivastava et al., "Dropout", JMLR 15 (2014),
+    section 10, with the scale moved from test time to training time.
 
-    Raises InvalidInput for a rate outside [0, 1).
+    Raises InvalidInput for a rate outside [0, 1), or so near 1 that it is rounded to 1.
     """
 
     def __init__(self, xp: ModuleType, rate: float) -> None:
         self.xp = xp
         self.rate = fraction("rate", rate)
+        self.threshold = round(2**16 * self.rate)  # the number of 16-bit words that drop
+        if self.threshold == 2**16:
+            raise InvalidInput(f"rate must be at least 2**-17 below 1, got {rate!r}")
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, Array | None]:
-        """y = m · x, with m drawn from `rng`; without `rng`, y = x. The cache is m, or None."""
-        if rng is None or self.rate == 0:
+        """y = m · x, with m drawn from `rng`; without `rng`, y = x. The cache is m, or None.
+
+        Raises InvalidInput if x is not of a floating-point type, in which 1 / (1 − p) is lost.
+        """
+        if rng is None or self.threshold == 0:
             return x, None
-        draws = rng.random(x.shape, dtype=self.xp.float32)
-        scale = x.dtype.type(1 / (1 - self.rate))  # of x's own type: float32 stays float32
-        y, mask = _drop(self.xp, x, draws, self.rate, scale)
+        if x.dtype.kind != "f":
+            raise InvalidInput(f"x must be of a floating-point type, got {x.dtype}")
+        words = random_words(self.xp, rng, x.shape)
+        scale = x.dtype.type(2**16 / (2**16 - self.threshold))  # of x's type: float32 stays float32
+        y, mask = _drop(self.xp, x, words, self.threshold, scale)
         return y, mask
 
     def backward(self, dy: Array, cache: Array | None) -> Array:
@@ -137,9 +146,11 @@ class Dropout:
 
 
 @fused
-def _drop(xp: ModuleType, x: Array, draws: Array, rate: float, scale: Any) -> tuple[Array, Array]:
-    """(m · x, m): m is `scale` where a draw from [0, 1) is at least `rate`, and 0 elsewhere."""
-    mask = (draws >= rate) * scale
+def _drop(
+    xp: ModuleType, x: Array, words: Array, threshold: int, scale: Any
+) -> tuple[Array, Array]:
+    """(m · x, m): m is 0 where a random 16-bit word is below `threshold`, and `scale` elsewhere."""
+    mask = (words >= threshold) * scale
     return x * mask, mask
 
 

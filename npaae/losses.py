@@ -9,7 +9,6 @@ from types import ModuleType
 
 from .backend import Array, fused
 from .checks import InvalidInput
-from .layers import sigmoid
 
 
 def bce(xp: ModuleType, p: Array, t: Array | float) -> tuple[Array, Array]:
@@ -21,8 +20,9 @@ def bce(xp: ModuleType, p: Array, t: Array | float) -> tuple[Array, Array]:
     textbook form, and the one to read. It has no value at p = 0 and p = 1, which a saturated
     float32 sigmoid reaches: `bce_with_logits` is the one to train with.
 
-    Raises InvalidInput unless 0 < p < 1.
+    Raises InvalidInput unless 0 < p < 1, or if t has another shape.
     """
+    _require_same_shape(t, p)
     if not bool(((p > 0) & (p < 1)).all()):
         raise InvalidInput("p must lie strictly between 0 and 1; use bce_with_logits if it may not")
     loss = -(t * xp.log(p) + (1 - t) * xp.log1p(-p)).mean()
@@ -40,7 +40,10 @@ def bce_with_logits(xp: ModuleType, logits: Array, t: Array | float) -> tuple[Ar
     and where σ saturates on the wrong side the gradient stays ±1/N.
 
     logits has any shape, t has the same shape or is a scalar, and dL/dl has the logits' shape.
+
+    Raises InvalidInput if t has another shape.
     """
+    _require_same_shape(t, logits)
     losses, gradient = _cross_entropies(xp, logits, t, logits.size)
     return losses.mean(), gradient
 
@@ -49,6 +52,18 @@ def bce_with_logits(xp: ModuleType, logits: Array, t: Array | float) -> tuple[Ar
 def _cross_entropies(
     xp: ModuleType, logits: Array, t: Array | float, count: int
 ) -> tuple[Array, Array]:
-    """Each element's own summand of L, and dL/dl, for N = count."""
-    losses = xp.maximum(logits, 0) - logits * t + xp.log1p(xp.exp(-xp.abs(logits)))
-    return losses, (sigmoid(xp, logits) - t) / count
+    """Each element's own summand of L, and dL/dl, for N = count, from one exponential."""
+    e = xp.exp(-xp.abs(logits))
+    losses = xp.maximum(logits, 0)
+    losses -= logits * t
+    losses += xp.log1p(e)
+    gradient = xp.maximum(e, logits >= 0)
+    gradient /= 1 + e  # which makes it σ(l), as in `layers.sigmoid`
+    gradient -= t
+    gradient /= count
+    return losses, gradient
+
+
+def _require_same_shape(t: Array | float, p: Array) -> None:
+    if getattr(t, "shape", ()) not in ((), p.shape):  # NumPy would broadcast it to a wrong loss
+        raise InvalidInput(f"t must be a scalar or have shape {p.shape}, got {t.shape}")

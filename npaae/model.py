@@ -124,6 +124,8 @@ class AdversarialAutoencoder:
             self.discriminator = self.network((inputs, *hidden, 1), discriminator_dropout)
             networks = (self.encoder, self.decoder, self.discriminator)
             self.theta, self.gradient = flatten(self.xp, networks)
+        except InvalidInput:
+            raise
         except (MemoryError, ValueError, OverflowError) as error:
             raise InvalidInput(
                 "hidden, latent and visible must make a model that fits into memory, "

@@ -55,6 +55,8 @@ class Adam:
         rate = self.learning_rate * (1 - self.beta1) / ((1 - self.beta1**self.t) * c)
         vectors = (self.parameters, self.gradient, self.M, self.V)
         _update(self.xp, *vectors, self.beta1, self.beta2, rate, self.epsilon / c)
+        if self.t % 100 == 0:
+            _flush(self.xp, self.M)
 
 
 @blockwise
@@ -79,3 +81,20 @@ def _update(
     xp.divide(M, step, out=step)
     step *= rate
     theta -= step
+
+
+@blockwise
+def _flush(xp: ModuleType, M: Array) -> None:
+    """Set the entries of M that are smaller than 1e-30 to 0, before they become denormal.
+
+    The entry of a parameter whose gradient has become 0 decays by β₁ a step. In float32 it falls
+    below 1e-38, where a processor computes many times slower, 175 steps after 1e-30.
+
+    An entry m that is left out no longer moves its parameter at the steps k = 1, 2, … that follow,
+    by α (1 − β₁) / ((1 − β₁ᵗ⁺ᵏ) c) · β₁ᵏ m / (√V + ε / c) each. As √V ≥ 0, these add up to at most
+
+        α β₁ |m| / (ε (1 − β₁ᵗ)),
+
+    which is 4.5e-26 for α = 5e-4, |m| = 1e-30 and the other defaults: nothing beside a parameter.
+    """
+    M *= xp.abs(M) >= 1e-30

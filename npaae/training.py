@@ -102,7 +102,8 @@ def _epochs(
         epoch = model.epoch + 1
         start = time.perf_counter()
         with np.errstate(over="ignore", invalid="ignore"):  # Diverged says it better
-            losses = _one_epoch(model, rows, labels, epoch, batch_size)
+            with backend.blas_threads(model.xp, batch_size * model.theta.size):
+                losses = _one_epoch(model, rows, labels, epoch, batch_size)
             _require_finite(model, epoch, losses)
             model.epoch = epoch
             evaluation = (None, (), ()) if test_rows is None else evaluate(model, test_rows)
