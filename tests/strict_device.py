@@ -1,8 +1,8 @@
-"""A device that any laptop has: arrays that compute like CuPy's, and refuse NumPy as CuPy's do, or more.
+"""A GPU that every machine has: arrays that compute like CuPy's and refuse NumPy as CuPy's do.
 
-A `DeviceArray` meets only device arrays and Python scalars; NumPy may neither convert it nor take it as an operand, and its
-own array module offers what the package uses of CuPy and nothing else. It counts how often the host asks for its contents,
-which on a real device is a wait.
+A `DeviceArray` accepts device arrays and Python scalars only. NumPy can neither convert it nor take
+it as an operand. The array module `device` offers what the package uses of CuPy and nothing else.
+It records when the host fetches or moves data, which on a GPU is a wait, and its kernels.
 """
 
 import operator
@@ -10,9 +10,12 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
-FETCHES = []  # what the host asked for: the shapes, in order
-MOVES = []  # what the host sent: the shapes, in order
-FUSED = []  # the names of the fused chains that ran, in order
+from npaae.backend import random_words
+
+FETCHES = []  # the shapes that the host asked for, in order
+MOVES = []  # the shapes that the host sent, in order
+FUSED = []  # the names of the fused kernels that ran, in order
+COMPILED = []  # the names of the functions that were fused, in order
 
 
 def unwrap(value):
@@ -41,33 +44,11 @@ class DeviceArray:
         raise TypeError("implicit conversion to a NumPy array; use .get()")
 
     def __array_function__(self, function, *_):
-        raise TypeError(f"np.{function.__name__} was handed a device array; use xp.{function.__name__}")
+        raise TypeError(f"np.{function.__name__} got a device array; use xp.{function.__name__}")
 
     def get(self):
         FETCHES.append(self.shape)
         return self._array.copy()
-
-    def _number(self, kind):
-        FETCHES.append(self.shape)
-        return kind(self._array)
-
-    def __float__(self):
-        return self._number(float)
-
-    def __int__(self):
-        return self._number(int)
-
-    def __bool__(self):
-        return self._number(bool)
-
-    def __repr__(self):
-        return self._number(repr)
-
-    shape = property(lambda self: self._array.shape)
-    dtype = property(lambda self: self._array.dtype)
-    size = property(lambda self: self._array.size)
-    ndim = property(lambda self: self._array.ndim)
-    T = property(lambda self: wrap(self._array.T))
 
     def __len__(self):
         return len(self._array)
@@ -75,28 +56,26 @@ class DeviceArray:
     def __getitem__(self, index):
         parts = index if isinstance(index, tuple) else (index,)
         if any(isinstance(part, DeviceArray) and part.dtype == bool for part in parts):
-            FETCHES.append(self.shape)  # CuPy counts the chosen ones on the host
-        view = self._array[unwrap(index)]
-        return wrap(view)
+            FETCHES.append(self.shape)  # CuPy counts the chosen elements on the host
+        return wrap(self._array[unwrap(index)])
 
     def __setitem__(self, index, value):
         self._array[unwrap(index)] = unwrap(value)
 
-    def reshape(self, *shape):
-        return wrap(self._array.reshape(*shape))
-
     def astype(self, dtype, copy=True):
         return wrap(self._array.astype(dtype, copy=copy))
 
-    def all(self):
-        return wrap(self._array.all())
 
-    def mean(self):
-        return wrap(self._array.mean())
+def _number(kind):
+    def convert(a):
+        FETCHES.append(a.shape)
+        return kind(a._array)
+
+    return convert
 
 
-def _binary(function):
-    return lambda a, b: wrap(function(unwrap(a), unwrap(b))), lambda a, b: wrap(function(unwrap(b), unwrap(a)))
+def _method(name):
+    return lambda a, *arguments: wrap(getattr(a._array, name)(*arguments))
 
 
 def _in_place(function):
@@ -107,13 +86,26 @@ def _in_place(function):
     return operate
 
 
-for name in ("add", "sub", "mul", "truediv", "pow", "matmul", "lt", "le", "gt", "ge", "eq", "and_"):
-    forward, reflected = _binary(getattr(operator, name))
-    setattr(DeviceArray, f"__{name.rstrip('_')}__", forward)
-    setattr(DeviceArray, f"__r{name.rstrip('_')}__", reflected)
+def _binary(function, reflected):
+    def operate(a, b):
+        a, b = unwrap(a), unwrap(b)
+        return wrap(function(b, a) if reflected else function(a, b))
+
+    return operate
+
+
+for kind in (float, int, bool, repr):
+    setattr(DeviceArray, f"__{kind.__name__}__", _number(kind))
+for name in ("shape", "dtype", "size", "ndim", "T"):
+    setattr(DeviceArray, name, property(lambda a, name=name: wrap(getattr(a._array, name))))
+for name in ("__neg__", "all", "mean", "ravel", "reshape"):
+    setattr(DeviceArray, name, _method(name))
 for name in ("iadd", "isub", "imul", "itruediv"):
     setattr(DeviceArray, f"__{name}__", _in_place(getattr(operator, name)))
-DeviceArray.__neg__ = lambda a: wrap(-a._array)
+for name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and", "lt", "le", "gt", "ge", "eq"):
+    function = getattr(operator, f"__{name}__")
+    setattr(DeviceArray, f"__{name}__", _binary(function, reflected=False))
+    setattr(DeviceArray, f"__r{name}__", _binary(function, reflected=True))
 
 
 def _on_device(function):
@@ -131,51 +123,55 @@ def _new(function):
 
 
 class Generator:
-    """NumPy's draws, given out on the device, by the methods that CuPy's generator has."""
+    """NumPy's draws, on the device, by the methods of CuPy's generator that the package uses.
+
+    It has the state that the package gives NumPy's, so that the backends can be compared to the
+    last bit. Of a float32 in [0, 1) the first 16 bits are random. They are the words that
+    `random_words` draws on NumPy, which multiplies none; on a GPU they come from the product.
+    """
 
     def __init__(self, seeds=None):
-        # the stream that the package gives NumPy, so that the two backends can be compared to the last bit
         self._rng = np.random.Generator(np.random.SFC64(seeds))
 
     def random(self, size, dtype=np.float64):
-        return wrap(self._rng.random(size, dtype=dtype))
+        if dtype == np.float32:
+            return wrap(random_words(np, self._rng, size) / np.float32(2**16))
+        return wrap(self._rng.random(size, dtype))
 
-    def standard_normal(self, size, dtype=np.float64):
-        return wrap(self._rng.standard_normal(size, dtype=dtype))
+    def standard_normal(self, size):
+        return wrap(self._rng.standard_normal(size))
 
 
 def asarray(value, dtype=None):
-    """From the host or from the device: the one place where the two may meet."""
-    if not isinstance(value, DeviceArray):
-        MOVES.append(np.shape(value))
-    return DeviceArray(np.array(unwrap(value) if isinstance(value, DeviceArray) else value, dtype=dtype))
+    """The one place where host and device meet."""
+    if isinstance(value, DeviceArray):
+        return wrap(np.asarray(value._array, dtype))
+    MOVES.append(np.shape(value))
+    return wrap(np.array(value, dtype))
 
 
-def _as_it_is(value, dtype=None):
-    same = isinstance(value, DeviceArray) and dtype in (None, value.dtype)
-    return value if same else asarray(value, dtype)
-
-
-def fuse(chain):
-    """Fused or not, the operations are the same; what CuPy makes of them, `test_switch` asks CuPy."""
+def fuse(function):
+    """The same operations, fused or not; `test_switch` asks CuPy what it makes of them."""
+    COMPILED.append(function.__name__)
 
     def run(*arguments):
-        FUSED.append(chain.__name__)
-        return chain(*arguments)
+        FUSED.append(function.__name__)
+        return function(*arguments)
 
     return run
 
 
 FUNCTIONS = (
-    "abs", "concatenate", "cos", "divide", "empty_like", "exp", "floor", "isfinite", "log", "log1p", "matmul", "maximum",
-    "minimum", "sin", "sqrt", "stack", "sum", "where", "zeros_like",
+    "abs", "concatenate", "cos", "divide", "empty_like", "exp", "floor", "isfinite", "log",
+    "log1p", "matmul", "maximum", "sin", "sqrt", "stack", "sum", "where", "zeros_like",
 )  # fmt: skip
 device = ModuleType("strict")
 vars(device).update(
     __version__="0",
     fuse=fuse,
-    asarray=_as_it_is,
+    asarray=asarray,
     float32=np.float32,
+    uint16=np.uint16,
     random=SimpleNamespace(default_rng=Generator),
     arange=lambda stop: wrap(np.arange(stop)),
     empty=_new(np.empty),
