@@ -1,137 +1,154 @@
-import os
-import signal
 import sys
-import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
+import npaae
 from npaae import backend
-from npaae.errors import InvalidInput, Unavailable
+from npaae.backend import BLOCK, blas_threads, blockwise
+from npaae.checks import InvalidInput, Unavailable
+
+from .strategies import seeds
 
 
-def cupy_that_finds(gpu):
-    libraries = {"cublas": None, "curand": None, "nvrtc": SimpleNamespace(getVersion=lambda: (12, 9))}
-    return SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: gpu, **libraries))
+class Cuda:
+    """As `cupy.cuda` does, it loads a library when it is first asked for it."""
 
-
-def test_numpy_is_numpy():
-    assert backend.array_module("numpy") is np
-
-
-def test_another_name_is_refused():
-    with pytest.raises(InvalidInput, match=r'use "numpy", "cupy" or "auto"'):
-        backend.array_module("torch")
-
-
-def test_cupy_that_is_not_installed_is_one_sentence_saying_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", None)  # makes `import cupy` fail
-    with pytest.raises(
-        Unavailable, match=r"cannot be imported here \(.*\); install it with `pip install 'cupy-cuda12x\[ctk\]'` or"
-    ):
-        backend.array_module("cupy")
-
-
-def test_cupy_without_a_gpu_is_one_sentence_saying_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", cupy_that_finds(gpu=False))
-    with pytest.raises(Unavailable, match="needs an NVIDIA GPU"):
-        backend.array_module("cupy")
-
-
-@pytest.mark.parametrize("error", [ImportError, RuntimeError], ids=["no library", "one of another version"])
-def test_a_gpu_without_cudas_libraries_is_one_sentence_saying_what_to_install(monkeypatch, error):
-    def absent():
-        raise error("libnvrtc.so.12:\nno such file")
-
-    cupy = cupy_that_finds(gpu=True)
-    cupy.cuda.nvrtc.getVersion = absent
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    with pytest.raises(Unavailable, match=r"^[^\n]*\(libnvrtc.so.12: no such file\); install them with `pip install [^\n]*$"):
-        backend.array_module("cupy")
-
-
-def test_a_missing_linear_algebra_library_is_noticed_before_it_is_needed(monkeypatch):
-    cupy = cupy_that_finds(gpu=True)
-    del cupy.cuda.cublas
-    cupy.cuda = ModuleThatImports(vars(cupy.cuda))
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    with pytest.raises(Unavailable, match=r"not all of CUDA's libraries \(libcublas is absent\)"):
-        backend.array_module("cupy")
-
-
-class ModuleThatImports(SimpleNamespace):
-    """Which, as `cupy.cuda` does, imports some of its attributes when first asked for them."""
-
-    def __init__(self, attributes):
-        super().__init__(**attributes)
+    def __init__(self, *missing, gpu=True):
+        self.missing, self.is_available = missing, lambda: gpu
 
     def __getattr__(self, name):
-        raise ImportError(f"lib{name} is absent")
+        if name in self.missing:
+            raise ImportError(f"lib{name}:\nno such file")
+        return self
+
+    def getVersion(self):
+        if "symbol" in self.missing:
+            raise RuntimeError("libnvrtc:\nno such symbol")
 
 
-def test_auto_is_numpy_where_there_is_no_gpu(monkeypatch):
-    for absent in (None, cupy_that_finds(gpu=False)):
-        monkeypatch.setitem(sys.modules, "cupy", absent)
-        assert backend.array_module("auto") is np
+@pytest.mark.parametrize("name", ["torch", "", None, np.zeros(2)])
+def test_a_backend_of_another_name_is_refused(name):
+    with pytest.raises(InvalidInput, match=r"^backend must"):
+        backend.array_module(name)
 
 
-def test_auto_is_cupy_where_there_is_a_gpu(monkeypatch):
-    cupy = cupy_that_finds(gpu=True)
+UNUSABLE = {
+    "not installed": None,  # which makes `import cupy` fail
+    "no GPU": SimpleNamespace(cuda=Cuda(gpu=False)),
+    **{name: SimpleNamespace(cuda=Cuda(name)) for name in ("cublas", "curand", "nvrtc", "symbol")},
+}
+
+
+@pytest.mark.parametrize("cupy", UNUSABLE.values(), ids=UNUSABLE)
+def test_a_cupy_that_cannot_compute_is_one_line_that_says_what_to_install(monkeypatch, cupy):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    assert backend.array_module("auto") is cupy
+    assert backend.array_module("auto") is backend.array_module("numpy") is np
+    with pytest.raises(Unavailable, match=r"^[^\n]*cupy[^\n]* install [^\n]*$"):
+        backend.array_module("cupy")
 
 
-def test_a_generator_is_determined_by_its_key():
-    def draw(*key):
-        return backend.generator(np, *key).random(3).tolist()
-
-    assert draw(1, 2, 3) == draw(1, 2, 3)
-    assert len({tuple(draw(*key)) for key in ((1, 2, 3), (3, 2, 1), (1, 2, 4), (2, 2, 3))}) == 4
+def test_a_cupy_that_can_compute_is_what_auto_means(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", cupy := SimpleNamespace(cuda=Cuda()))
+    assert backend.array_module("auto") is backend.array_module("cupy") is cupy
 
 
-@pytest.mark.parametrize("size", [0, 1, backend.CHUNK, 2 * backend.CHUNK + 5, 7 * backend.CHUNK])
-def test_a_sweep_goes_over_everything_once_in_pieces_that_fit_a_cache(size):
-    covered, longest = np.zeros(size, int), []
-
-    def count(part):
-        covered[part] += 1
-        longest.append(part.stop - part.start)
-
-    backend.sweep(np, size, count)
-    np.testing.assert_array_equal(covered, 1)
-    assert max(longest, default=0) <= backend.CHUNK
+def test_a_generator_is_determined_by_its_whole_key():
+    keys = [(1, 2, 3), (1, 2, 3), (3, 2, 1), (1, 2, 4), (2, 2, 3), (1, 3, 3)]
+    same, *draws = [backend.generator(np, *key).random(3).tolist() for key in keys]
+    assert same == draws[0]
+    assert len(set(map(tuple, draws))) == len(draws)
 
 
-def test_an_error_in_either_thread_of_a_sweep_is_the_callers():
-    for bad in (0, backend.CHUNK):
-
-        def fail(part, bad=bad):
-            if part.start == bad:
-                raise ZeroDivisionError
-
-        with pytest.raises(ZeroDivisionError):
-            backend.sweep(np, 2 * backend.CHUNK, fail)
+# A GPU's generator is not NumPy's, so its words come from floats.
+GENERATORS = {
+    "NumPy's": lambda seed: np.random.default_rng(seed),
+    "another": lambda seed: SimpleNamespace(random=np.random.default_rng(seed).random),
+}
 
 
-def test_a_sweep_on_a_device_is_one_piece():
-    parts = []
-    backend.sweep(SimpleNamespace(), 10**6, parts.append)
-    assert parts == [slice(0, 10**6)]
+@pytest.mark.parametrize("make", GENERATORS.values(), ids=GENERATORS)
+@given(seeds, st.lists(st.integers(0, 5), max_size=3))
+def test_random_words_have_the_shape_asked_for_and_16_bits(make, seed, shape):
+    words = backend.random_words(np, make(seed), tuple(shape))
+    assert (words.shape, words.dtype) == (tuple(shape), np.uint16)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_process_sweeps_with_a_thread_of_its_own():
-    backend.sweep(np, 2 * backend.CHUNK, lambda part: None)
-    child = os.fork()
-    if child == 0:
-        backend.sweep(np, 2 * backend.CHUNK, lambda part: None)
-        os._exit(0)
-    deadline = time.monotonic() + 30
-    while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    if done == (0, 0):
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    assert done == (child, 0)
+@pytest.mark.parametrize("make", GENERATORS.values(), ids=GENERATORS)
+def test_every_bit_of_random_words_is_1_half_of_the_time_whatever_the_others_are(make):
+    n = 100_000
+    words = backend.random_words(np, make(0), (n,))
+    bits = (words[:, None] >> np.arange(16)) & 1
+    signs = 2.0 * np.hstack((bits[:-1], bits[1:])) - 1  # of a word and of the next one
+    products = signs.T @ signs / len(signs) - np.eye(32)
+    bound = 6 / np.sqrt(len(signs))  # six standard deviations of a mean of ±1
+    assert np.abs(signs.mean(axis=0)).max() < bound
+    assert np.abs(products).max() < bound
+
+
+@given(seeds, st.sampled_from([0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5]))
+def test_block_by_block_an_update_reaches_every_element_once(seed, size):
+    @blockwise
+    def update(xp, a, b, factor):
+        a += factor * b
+
+    a, b = np.random.default_rng(seed).standard_normal((2, size))
+    expected = a + 0.5 * b
+    update(np, a, b, 0.5)
+    np.testing.assert_array_equal(a, expected)
+
+
+# Threads of matrix products
+
+
+def threads():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+@pytest.fixture
+def two_threads(monkeypatch):
+    for name in USERS:
+        monkeypatch.delenv(name, raising=False)
+    with threadpool_limits(2, "blas"):
+        if threads() != {2}:
+            pytest.skip("the threads of NumPy's linear algebra cannot be set here")
+        yield
+
+
+USERS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_small_products_have_one_thread_and_give_the_others_back_whatever_happens():
+    with suppress(KeyboardInterrupt), blas_threads(np, 10**8 - 1):
+        assert threads() == {1}
+        raise KeyboardInterrupt
+    assert threads() == {2}
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(
+    ("xp", "multiplications", "chosen"),
+    [(np, 10**8, ()), (SimpleNamespace(), 1, ()), *((np, 1, [name]) for name in USERS)],
+    ids=["large products", "on a GPU", *USERS],
+)
+def test_the_threads_stay_as_they_are_for(monkeypatch, xp, multiplications, chosen):
+    for name in chosen:
+        monkeypatch.setenv(name, "2")
+    with blas_threads(xp, multiplications):
+        assert threads() == {2}
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_training_a_small_model_has_one_thread_and_between_two_epochs_the_users(small_model):
+    model, seen = small_model(), []
+    # a prior of the user's own is called within each step
+    model.prior = lambda rng, n, dim: seen.append(threads()) or rng.random((n, dim))
+    for _ in npaae.train(model, np.full((4, 9), 0.5), epochs=2):
+        seen.append(threads())
+    assert seen == [{1}, {2}, {1}, {2}]
