@@ -114,7 +114,6 @@ class AdversarialAutoencoder:
         self.latent, self.visible, self.classes, self.seed = latent, visible, classes, seed
         self.epoch = 0
         self.prior = prior
-        self._try_prior()
 
         sizes = (visible, *hidden, latent)
         inputs = latent + (classes + 1 if classes else 0)
@@ -134,6 +133,7 @@ class AdversarialAutoencoder:
         rng = generator(np, seed, WEIGHTS)
         for network in networks:
             network.initialise(rng)
+        self._try_prior()  # last, because only a model of possible sizes can draw samples
 
         ends = np.cumsum([network.size for network in networks]).tolist()
         encoder, autoencoder = slice(0, ends[0]), slice(0, ends[1])
