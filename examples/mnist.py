@@ -1,32 +1,62 @@
-"""Train the adversarial autoencoder of the report on MNIST, and draw what it learned.
+"""Train the adversarial autoencoder of the report on MNIST and draw what it learns.
 
-Without the full MNIST, and with no network to fetch it, this trains on the sample of 10,000 digits that is bundled.
+If the full MNIST is not at hand and cannot be downloaded, the bundled sample of 10,000 digits is
+used. `fashion_mnist.py` is this program with another data set.
 """
 
+from results import print_results  # the program beside this one
+
 import npaae
-from npaae import command_line, experiment
+from npaae.experiment import Run, launch, load_data, training_flags
 
 
-def main() -> None:
-    flags = command_line.parse_flags(__doc__, epochs=100, sample=True)
+def main(name: str = "MNIST", epochs: int = 100) -> None:
+    flags = training_flags(name, epochs=epochs)
     if flags.evaluate:
-        command_line.print_metrics(flags)
+        print_results([flags.out], flags.data_dir, sample=flags.sample, backend=flags.backend)
         return
-    digits = command_line.mnist(flags)  # the full set, or the bundled sample
-    model = command_line.build(flags)  # npaae.AdversarialAutoencoder(hidden=flags.hidden, latent=flags.latent, …)
-    with experiment.Run("mnist", flags, model, digits) as run:
-        epochs = npaae.train(
+
+    images = load_data(name, flags.data_dir, sample=flags.sample)
+    if flags.resume:
+        path = flags.out / "model.npz"
+        model = npaae.AdversarialAutoencoder.load(path, backend=flags.backend)
+    else:
+        model = npaae.AdversarialAutoencoder(
+            hidden=flags.hidden,
+            latent=flags.latent,
+            prior=npaae.priors.gaussian(std=flags.prior_std),
+            lr_reconstruction=flags.lr_reconstruction,
+            lr_regularization=flags.lr_regularization,
+            backend=flags.backend,
+            dtype=flags.dtype,
+            seed=flags.seed,
+        )
+
+    with Run(
+        flags.out,
+        name,
+        model,
+        images,
+        epochs=flags.epochs,
+        batch_size=flags.batch_size,
+        data_dir=flags.data_dir,
+        resume=flags.resume,
+        overwrite=flags.overwrite,
+        bar=not flags.no_progress,
+    ) as run:
+        records = npaae.train(
             model,
-            digits.train_images,
-            test_images=digits.test_images,
+            images.train_images,
+            test_images=images.test_images,
             epochs=run.epochs_left,
             batch_size=flags.batch_size,
         )
-        for record in run.progress(epochs):
-            run.record(record)  # a row in losses.csv, a checkpoint, and now and then the figures
-        run.draw()
-        run.save()
+        for record in run.progress(records):
+            run.record(record)  # a row in losses.csv, and model.npz
+            if record.epoch % flags.figures_every == 0 and record.epoch < flags.epochs:
+                run.draw()
+        run.draw()  # losses, samples, manifold, latent and reconstructions, each a .png
 
 
 if __name__ == "__main__":
-    command_line.launch(main)
+    launch(main)

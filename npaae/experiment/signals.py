@@ -1,41 +1,77 @@
-"""Ctrl-C and SIGTERM: that both stop a run alike, and when they must wait."""
+"""How a program ends: Ctrl-C, SIGTERM, and mistakes that its user can fix."""
 
+import io
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from ..checks import InvalidInput, UserError
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: what Ctrl-C stops, it stops in the same way."""
+    """SIGTERM. It stops whatever Ctrl-C stops, in the same way."""
 
 
-def heed_sigterm() -> None:
-    """Let SIGTERM raise Terminated, as Ctrl-C raises KeyboardInterrupt. For the main thread of a program."""
+def launch(main: Callable[[], None]) -> None:
+    """Run `main` as a program.
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+    A mistake of its user is one sentence on stderr, with status 2 for a wrong argument and 1 if the
+    machine lacks something. Ctrl-C is status 130 and SIGTERM 143. A defect keeps its traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without "σ" is no error
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        main()
+    except UserError as error:
+        _fail(str(error), status=2 if isinstance(error, InvalidInput) else 1)
+    except BrokenPipeError:
+        _fail("the program that read the output has ended; leave it running, or write to a file")
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
+    except MemoryError as error:
+        _fail(f"out of memory{f' ({error})' if str(error) else ''}; make the model smaller")
+    except KeyboardInterrupt as stop:
+        sys.exit(143 if isinstance(stop, Terminated) else 130)
 
-    signal.signal(signal.SIGTERM, stop)
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def _fail(message: str, status: int = 1) -> NoReturn:
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError:  # nobody reads it any more; Python would complain of that once more at its end
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):
+        print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
+    sys.exit(status)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Make Ctrl-C and SIGTERM wait for the end of the block."""
-    if threading.current_thread() is not threading.main_thread():  # where neither comes, nor handlers may be set
+    if threading.current_thread() is not threading.main_thread():  # only the main thread gets them
         yield
         return
-    came: list[int] = []
+    caught: list[int] = []
     previous = {}
     try:
-        for number in SIGNALS:
-            previous[number] = signal.signal(number, lambda number, frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, lambda number, frame: caught.append(number))
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    if came:
-        signal.raise_signal(came[0])  # to whom it was meant for
+    if caught:
+        signal.raise_signal(caught[0])
