@@ -36,14 +36,14 @@ checked *on*.
 """
 
 from collections.abc import Callable
-from math import inf, isfinite
+from math import inf, isfinite, nan
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 
 from .backend import Generator
 from .backend import HostArray as Array
-from .checks import InvalidInput, UserError
+from .checks import InvalidInput, UserError, positive
 from .layers import named_parameters
 
 Function: TypeAlias = Callable[[Array], Any]
@@ -87,13 +87,16 @@ def elementwise(
     Raises InvalidInput and Kink, as the module describes. A NaN in `gradient` is an error of inf.
     """
     _require_alike(x, gradient=gradient)
-    steps = STEP * np.maximum(1, np.abs(x)) if step is None else np.full_like(x, step)
-    probe = _Probe(f, x, pattern, steps)
+    if step is None:
+        steps = STEP * np.maximum(1, np.abs(x))
+    else:
+        steps = np.full_like(x, positive("step", step))
+    probe = _Probe(f, x, gradient, pattern, steps)
     worst, resolved = Error(0.0), x.size == 0
     for i in np.ndindex(x.shape):
         displacement = np.zeros_like(x)
         displacement[i] = steps[i]
-        comparison = probe.compare(gradient, displacement)
+        comparison = probe.compare(displacement)
         resolved |= comparison.resolved
         if comparison.error > worst:
             worst = Error(comparison.error, i)
@@ -123,8 +126,8 @@ def along(
     longest = float(np.abs(direction).max(initial=0))
     if not (longest > 0 and np.isfinite(longest)):
         raise InvalidInput(f"direction must be finite and not zero, got a longest of {longest}")
-    displacement = (STEP if step is None else step) * direction / longest
-    comparison = _Probe(f, x, pattern, displacement).compare(gradient, displacement)
+    displacement = (STEP if step is None else positive("step", step)) * direction / longest
+    comparison = _Probe(f, x, gradient, pattern, displacement).compare(displacement)
     if not comparison.resolved:
         _refuse_unresolved()
     return Error(comparison.error)
@@ -240,29 +243,39 @@ class _Comparison(NamedTuple):
 
 
 class _Probe:
-    """A function around one point: its value there and the scatter of its values."""
+    """A function and its claimed gradient around one point, and the scatter of its values there."""
 
-    def __init__(self, f: Function, x: Array, pattern: Function | None, displacement: Array):
-        self.f, self.x, self.pattern = f, x, pattern
-        self.value = self._evaluate(x)
+    def __init__(
+        self,
+        f: Function,
+        x: Array,
+        gradient: Array,
+        pattern: Function | None,
+        displacement: Array,
+    ):
+        self.f, self.pattern = f, pattern
+        self.x, self.gradient = x.copy(), np.array(gradient)  # f may write to the originals
+        self.value = self._evaluate(self.x)
         if not isfinite(self.value):
             raise InvalidInput(f"f must be finite at x, got {self.value}")
-        if self._evaluate(x) != self.value:
+        if self._evaluate(self.x) != self.value:
             raise InvalidInput("f must be deterministic: make its random generator anew each call")
-        self.sides = None if pattern is None else pattern(x.copy())
+        self.sides: Any = None if pattern is None else pattern(self.x.copy())
         # The fourth difference of a smooth function vanishes over such short distances. What is
         # left is rounding, whose variance it multiplies by 70 (Moré and Wild, "Estimating
         # computational noise", 2011).
-        near = [self._evaluate(x + k / 10_000 * displacement) for k in range(12)]
+        near = [self._attempt(self.x + k / 10_000 * displacement) for k in range(12)]
         values = np.array([value for value in near if isfinite(value)])
-        scatter = np.sqrt(np.mean(np.diff(values, 4) ** 2) / 70) if len(values) > 4 else 0.0
-        self.noise = max(8 * float(scatter), float(np.finfo(float).eps) * abs(self.value))
+        far = self._attempt(self.x + displacement)
+        largest = max(abs(self.value), abs(far) if isfinite(far) else 0.0) or 1.0
+        differences = np.diff(values / largest, 4)
+        scatter = float(np.sqrt(np.sum(differences**2) / 70 / max(1, differences.size)))
+        self.noise = max(8 * scatter * largest, float(np.finfo(float).eps) * abs(self.value))
         self.is_flat = len(set(values.tolist())) == 1
-        largest = float(np.abs(values).max(initial=abs(self.value)))
-        if float(scatter) > 1e-10 * largest or all(map(_is_single, values)):
+        if scatter > 1e-10 or all(map(_is_single, values)):
             raise InvalidInput(
-                "f must compute in float64 throughout, "
-                f"got values that scatter by {scatter:.0e} around {self.value:g}"
+                "f must compute in float64 throughout, got values that scatter by a relative "
+                f"{scatter:.0e} around {self.value:g}; if it does, use a smaller step"
             )
 
     def _evaluate(self, x: Array) -> float:
@@ -272,12 +285,19 @@ class _Probe:
             raise InvalidInput(f"f must compute in float64 throughout, got {value.dtype}")
         return float(value)
 
-    def compare(self, gradient: Array, displacement: Array) -> _Comparison:
+    def _attempt(self, x: Array) -> float:
+        """f(x), or NaN if f refuses x because it is outside its domain."""
+        try:
+            return self._evaluate(x)
+        except (ValueError, ArithmeticError):
+            return nan
+
+    def compare(self, displacement: Array) -> _Comparison:
         """The derivative along a displacement, whose length is the first step; the best of some."""
         found: dict[int, _Comparison | None] = {}
         power = 0
         while power not in found and -5 <= power <= 4:
-            found[power] = now = self._difference(gradient, displacement, 8.0**power)
+            found[power] = now = self._difference(displacement, 8.0**power)
             if now is None or now.truncation > now.rounding:
                 power -= 1  # out of the domain, or a kink, or a large third derivative
             else:
@@ -288,34 +308,39 @@ class _Probe:
         if not finite:
             raise InvalidInput("f must be finite around x, got NaN or infinity; use a smaller step")
         best = min(finite, key=lambda comparison: comparison.uncertainty)
-        if best.truncation > max(1e-4 * best.size, 10 * best.rounding):
+        if best.rounding == inf:
+            raise InvalidInput("step must be large enough to change x")
+        # What a smaller step removes is not a kink.
+        removed = 1e-4 * max(comparison.truncation for comparison in finite)
+        if best.truncation > max(1e-4 * best.size, 10 * best.rounding, removed):
             raise Kink("f has a kink at x, or varies on a scale below the smallest step")
         return best
 
-    def _difference(self, gradient: Array, displacement: Array, scale: float) -> _Comparison | None:
+    def _difference(self, displacement: Array, scale: float) -> _Comparison | None:
         """One central difference, per unit of displacement; None if f is not comparable there."""
-        slopes, bends, claims = [], [], []
+        slopes, bends, claims, is_lost = [], [], [], False
         for h in (scale, scale / 2):
             above, below = self.x + h * displacement, self.x - h * displacement
-            try:
-                f_above, f_below = self._evaluate(above), self._evaluate(below)
-            except (ValueError, ArithmeticError):  # f refuses what is outside its domain
-                return None
+            f_above, f_below = self._attempt(above), self._attempt(below)
             if not (isfinite(f_above) and isfinite(f_below)) or self._crossed(above, below):
                 return None
             slopes.append((f_above - f_below) / (2 * h))
             bends.append((f_above - 2 * self.value + f_below) / h)
             # What was really added is a rounding away from h, which matters for a large x.
-            claims.append(float(np.vdot(gradient, above - below)) / (2 * h))
+            moved = (above - below) / (2 * h)
+            longest = np.abs(displacement).max()
+            is_lost |= bool(np.abs(moved - displacement).max() > 0.1 * longest)
+            parts = moved != 0
+            claims.append(float(np.vdot(self.gradient[parts], moved[parts])))
         (wide, narrow), (wide_bend, narrow_bend), (wide_claim, claim) = slopes, bends, claims
         if self.is_flat and abs(wide) > 1e5 * self.noise:
             raise InvalidInput("f must compute in float64 throughout, got a staircase")
-        constant = claim == wide == narrow == wide_bend == narrow_bend == 0
+        claimed = (4 * claim - wide_claim) / 3
         return _Comparison(
-            (4 * claim - wide_claim) / 3,
+            0.0 if abs(claimed) <= STEP * self.noise else claimed,  # a 0 that was rounded
             (4 * narrow - wide) / 3,
             abs(wide - narrow) + abs(wide_bend - 2 * narrow_bend),
-            0.0 if constant else 4 * self.noise / scale,
+            inf if is_lost else 4 * self.noise / scale,
         )
 
     def _crossed(self, *points: Array) -> bool:
@@ -328,7 +353,8 @@ class _Probe:
 def _is_single(value: float) -> bool:
     """Whether a number looks like one of float32: representable there, and not a simple one."""
     with np.errstate(over="ignore"):
-        return float(np.float32(value)) == value != float(np.float16(value))
+        is_simple = value.is_integer() or value == float(np.float16(value))
+        return float(np.float32(value)) == value and not is_simple
 
 
 def _refuse_unresolved() -> NoReturn:
@@ -336,7 +362,7 @@ def _refuse_unresolved() -> NoReturn:
 
 
 def _cotangent(y: Array, seed: int) -> Array:
-    return np.random.default_rng([seed, 1]).standard_normal(y.shape)
+    return np.random.default_rng([seed, 1]).standard_normal((*y.shape,))
 
 
 def _rng(seed: int) -> Generator:
