@@ -1,58 +1,60 @@
-"""The report's figures and three more. Each function returns a matplotlib Figure; saving it is the caller's business.
+"""The report's figures and more, as matplotlib Figures; saving them is up to the caller.
 
-The only file that imports matplotlib, and without pyplot: no window system, no global state, nothing to close.
+The only file that imports matplotlib. It does without pyplot, so that there are no windows, no
+global state and nothing to close.
 """
 
 from collections.abc import Mapping, Sequence
 from math import isqrt, log
+from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, style
+from matplotlib import colormaps
+from matplotlib import style as style  # for callers who draw in a style of their own
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 from matplotlib.ticker import MaxNLocator
 
-from .backend import SAMPLE, generator, to_host
-from .backend import HostArray as Array
-from .checks import InvalidInput
-from .checks import checked_rows, unit_interval
+from .backend import SAMPLE, HostArray, generator, to_host
+from .checks import InvalidInput, checked_rows, unit_interval
 from .model import AdversarialAutoencoder
 from .priors import Divisible, gaussian
 from .training import Record
 
-__all__ = ["image_grid", "latent", "losses", "manifold", "priors", "reconstructions", "samples", "style"]
-
 TRAIN, TEST = "#1f4e8c", "#d9822b"
-PRIOR_POINTS = 5000  # drawn to show it
-PRIOR_NUMBERS = 200_000  # drawn to know the prior: for a plane, 100,000 points, which place a percentile to a hundredth of σ
+BY_LABEL: dict[str, Any] = {"cmap": "tab10", "vmin": -0.5, "vmax": 9.5, "linewidths": 0}
+INK: dict[str, Any] = {"cmap": "gray_r", "vmin": 0, "vmax": 1}  # dark on white
+PRIOR_POINTS = 5000  # to show a prior
+PRIOR_NUMBERS = 200_000  # to measure one: in the plane, percentiles to a hundredth of σ
 
 
 def losses(history: Sequence[Record]) -> Figure:
-    """The three losses over the epochs (the report's Figure 1), with lines where discriminator and generator balance."""
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
+    """The three losses over the epochs (the report's Figure 1).
+
+    Dotted lines mark the losses at which the discriminator cannot tell codes from the prior.
+    """
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
     epochs = [record.epoch for record in history]
     marker = "." if len(history) == 1 else ""  # a single point makes no line
-    left.plot(epochs, [record.reconstruction for record in history], color=TRAIN, label="training (dropout on)")
-    if history and history[0].test_reconstruction is not None:
-        left.plot(epochs, [record.test_reconstruction for record in history], color=TEST, label="test (dropout off)")
-    left.set(title="Reconstruction", ylabel="mean BCE (nats)")
-    middle.plot(epochs, [record.discriminator for record in history], color=TRAIN, label="training")
-    middle.axhline(2 * log(2), color="grey", linestyle=":", label="2 ln 2: codes and prior look alike")
-    middle.set(title="Discriminator")
-    right.plot(epochs, [record.generator for record in history], color=TRAIN, label="training")
-    right.axhline(log(2), color="grey", linestyle=":", label="ln 2: codes and prior look alike")
-    right.set(title="Generator")
-    for axes in (left, middle, right):
-        axes.lines[0].set_marker(marker)
-        axes.autoscale(axis="y")  # or a line of balance just inside the curve's margin lies on the frame, unseen
+    equilibria = {"discriminator": (2 * log(2), "2 ln 2"), "generator": (log(2), "ln 2")}
+    for axes, name in zip(figure.subplots(1, 3), Record._fields[1:4], strict=True):
+        values = [getattr(record, name) for record in history]
+        axes.plot(epochs, values, marker=marker, color=TRAIN, label="training (dropout on)")
+        if name in equilibria:
+            value, label = equilibria[name]
+            axes.axhline(value, color="grey", linestyle=":", label=f"{label}: equilibrium")
+        elif history and history[0].test_reconstruction is not None:
+            values = [record.test_reconstruction for record in history]
+            axes.plot(epochs, values, marker=marker, color=TEST, label="test (dropout off)")
+        axes.set(title=name.capitalize(), xlabel="epoch")
+        axes.autoscale(axis="y")  # axhline leaves no margin, and its line may lie on the frame
         if len(epochs) > 1:
             axes.set_xlim(epochs[0], epochs[-1])
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axes.grid(alpha=0.25)
         axes.legend(frameon=False)
+    figure.axes[0].set_ylabel("mean BCE (nats)")
     return figure
 
 
@@ -62,136 +64,156 @@ def samples(model: AdversarialAutoencoder, *, seed: int = 0) -> Figure:
 
 
 def manifold(model: AdversarialAutoencoder, *, side: int = 20) -> Figure:
-    """side × side decoded codes, on a grid over the percentiles of the prior's first two dimensions.
+    """side × side decoded codes, on a grid over the first two dimensions of the prior.
 
-    Percentiles, because equal steps in probability show each region as large as the prior makes it likely; they are taken
-    from draws, so that any prior will do. Other dimensions stay at their median. A one-dimensional code fills the grid in
-    reading order, and so do draws of a prior with parts, at equal steps along it.
+    The grid lies at percentiles, estimated from draws: equal steps in probability show each region
+    as large as the prior makes it likely. All other dimensions are at their medians.
+    A one-dimensional code fills the grid in reading order, and so does a prior with parts, at equal
+    steps along it.
     """
     return image_grid(model.decode(_grid(model, side)), columns=side)
 
 
-def _grid(model: AdversarialAutoencoder, side: int) -> Array:
+def _grid(model: AdversarialAutoencoder, side: int) -> HostArray:
     """The side² codes of `manifold`, in reading order."""
-    if isinstance(model.prior, Divisible):  # between whose parts a grid would show what the prior never draws
-        position = (np.arange(side * side) + 0.5) / side**2
-        return to_host(model.prior.at(generator(model.xp, 0, SAMPLE), model.xp.asarray(position)))
+    if isinstance(model.prior, Divisible):  # a plain grid would also lie between its parts
+        return _draws_along(model, model.prior, side * side)
     draws = _prior_draws(model)
-    cells = side if model.latent > 1 else side * side
-    levels = (np.arange(cells) + 0.5) / cells
+    if model.latent == 1:
+        return np.quantile(draws, _levels(side * side), axis=0)
+    first, second = np.quantile(draws[:, :2], _levels(side), axis=0).T
     codes = np.tile(np.median(draws, axis=0), (side * side, 1))
-    first = np.quantile(draws[:, 0], levels)
-    if model.latent > 1:
-        second = np.quantile(draws[:, 1], levels)[::-1]  # upwards, as on the latent plane
-        codes[:, 0], codes[:, 1] = np.tile(first, side), np.repeat(second, side)
-    else:
-        codes[:, 0] = first
+    codes[:, 0] = np.tile(first, side)
+    codes[:, 1] = np.repeat(second[::-1], side)  # upwards, as on the latent plane
     return codes
 
 
-def latent(model: AdversarialAutoencoder, images: Array, labels: Array, label_names: Sequence[str]) -> Figure:
-    """The codes of labelled images, coloured by label, over the prior's circles of one and two standard deviations, or, where
-    the prior is not Gaussian, over draws from it in grey.
+def _levels(n: int) -> HostArray:
+    """The middles of n equal parts of [0, 1]."""
+    return (np.arange(n) + 0.5) / n
 
-    Of a code with more than two dimensions the first two are shown; one with a single dimension is spread by its label.
+
+def _draws_along(model: AdversarialAutoencoder, prior: Divisible, n: int) -> HostArray:
+    """n draws of the model's prior, at equal steps along it."""
+    return to_host(prior.at(generator(model.xp, 0, SAMPLE), model.xp.asarray(_levels(n))))
+
+
+def latent(
+    model: AdversarialAutoencoder, images: HostArray, labels: HostArray, label_names: Sequence[str]
+) -> Figure:
+    """The codes of labelled images, coloured by label, over the prior.
+
+    A Gaussian prior is shown as circles of one and two standard deviations, another as grey draws.
+    Of a longer code the first two dimensions are shown; a code of one dimension is spread by label.
     """
     codes, draws = model.encode(images), _prior_draws(model)
-    figure = Figure(figsize=(7.6, 6.4), layout="constrained")
+    mean, std = draws.mean(axis=0), draws.std(axis=0)
+    figure = Figure(figsize=(6.6, 5.6), layout="constrained")
     axes = figure.subplots()
     x, y = (codes[:, 0], codes[:, 1]) if model.latent > 1 else (codes[:, 0], labels)
-    axes.scatter(x, y, c=labels, cmap="tab10", vmin=-0.5, vmax=9.5, s=9, alpha=0.6, linewidths=0)
-    colours = colormaps["tab10"]  # by label, whichever labels the set holds
-    handles = [Line2D([], [], color=colours(k), marker="o", linestyle="") for k in range(len(label_names))]
-    axes.legend(handles, label_names, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    mean, std = draws.mean(axis=0), draws.std(axis=0)
-    axes.set_xlabel("$z_0$")
+    axes.scatter(x, y, c=labels, s=9, alpha=0.6, **BY_LABEL)
+    dots = [
+        Line2D([], [], color=colormaps["tab10"](k), marker="o", linestyle="")
+        for k in range(len(label_names))  # all of them, even if the images lack some
+    ]
+    axes.legend(dots, label_names, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     if model.latent == 1:
-        axes.set(ylabel="label", yticks=range(len(label_names)), title="Encoded test set; lines at the prior's ±1σ, ±2σ")
+        axes.set(xlabel="$z_0$", ylabel="label", yticks=range(len(label_names)))
+        axes.set_title("Encoded test set; lines at the prior's ±1σ, ±2σ")
         for k in (-2, -1, 1, 2):
             axes.axvline(mean[0] + k * std[0], color="black", linestyle="--", linewidth=1)
         return figure
-    axes.set(ylabel="$z_1$", aspect="equal")
+    axes.set(xlabel="$z_0$", ylabel="$z_1$", aspect="equal")
     if not isinstance(model.prior, gaussian):
-        axes.scatter(draws[:PRIOR_POINTS, 0], draws[:PRIOR_POINTS, 1], color="lightgrey", s=4, linewidths=0, zorder=0)
+        x, y = draws[:PRIOR_POINTS, :2].T
+        axes.scatter(x, y, color="lightgrey", s=4, linewidths=0, zorder=0)
         axes.set_title("Encoded test set over draws from the prior")
         return figure
     for k in (1, 2):
-        axes.add_patch(Ellipse(mean[:2], 2 * k * std[0], 2 * k * std[1], fill=False, linestyle="--", linewidth=1))
-        label = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
-        axes.annotate(f"{k}σ", (mean[0], mean[1] + k * std[1]), ha="center", va="center", bbox=label)
+        width, height = 2 * k * std[:2]
+        axes.add_patch(Ellipse(mean[:2], width, height, fill=False, linestyle="--", linewidth=1))
+        box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
+        axes.text(mean[0], mean[1] + height / 2, f"{k}σ", ha="center", va="center", bbox=box)
     axes.set_title("Encoded test set over the prior's 1σ and 2σ")
     return figure
 
 
-def priors(models: Mapping[str, AdversarialAutoencoder], images: Array, labels: Array) -> Figure:
-    """A column for each named model: draws from its prior, the codes of images by label, and a decoded grid.
+def priors(
+    models: Mapping[str, AdversarialAutoencoder], images: HostArray, labels: HostArray
+) -> Figure:
+    """A column for each named model: draws from its prior, codes by label, and a decoded grid.
 
-    images, labels: as in `latent`. Draws from a prior with parts have the colours of its parts, which, where the model is told
-    labels, are those of the labels, and ten elsewhere. Of a longer code the first two dimensions are shown.
+    images, labels: as in `latent`. The draws of a prior with parts are coloured by part: in a model
+    with classes each part has the colour of its label, in another there are ten. Of a longer code
+    the first two dimensions are shown.
 
-    Raises InvalidInput where a code has a single dimension.
+    Raises InvalidInput if a code has a single dimension.
     """
     for name, model in models.items():
         if model.latent == 1:
-            raise InvalidInput(f"the model called {name!r} has a code of one dimension; pass models of two or more")
+            raise InvalidInput(
+                f"models must have codes of two or more dimensions, got 1 in {name!r}"
+            )
     figure = Figure(figsize=(2 * len(models), 6.4), layout="constrained")
     grid = figure.subplots(3, len(models), squeeze=False)
     for (drawn, encoded, decoded), (name, model) in zip(grid.T, models.items(), strict=True):
-        xp, n = model.xp, min(len(images), PRIOR_POINTS)
-        position = (np.arange(n) + 0.5) / n
+        n = min(len(images), PRIOR_POINTS)
         if isinstance(model.prior, Divisible):
-            draws = to_host(model.prior.at(generator(xp, 0, SAMPLE), xp.asarray(position)))
-            parts = np.floor((model.classes or 10) * position)
+            draws = _draws_along(model, model.prior, n)
+            parts = np.floor((model.classes or 10) * _levels(n))
         else:
             draws, parts = model.sample_prior(n, seed=0), np.full(n, 7)  # grey
-        for axes, codes, colours in ((drawn, draws, parts), (encoded, model.encode(images[:n]), labels[:n])):
-            axes.scatter(codes[:, 0], codes[:, 1], c=colours, cmap="tab10", vmin=-0.5, vmax=9.5, s=2, linewidths=0)
-            reach = 1.15 * np.abs(draws).max()
-            axes.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
-        drawn.set_title(name)
-        decoded.imshow(_canvas(model.decode(_grid(model, 10)), columns=10), cmap="gray_r", vmin=0, vmax=1)
+        reach = 1.15 * np.abs(draws).max()
+        panels = ((drawn, draws, parts), (encoded, model.encode(images[:n]), labels[:n]))
+        for axes, codes, colours in panels:
+            axes.scatter(codes[:, 0], codes[:, 1], c=colours, s=2, **BY_LABEL)
+            axes.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach))
+            axes.set(xticks=[], yticks=[])
+        decoded.imshow(_canvas(model.decode(_grid(model, 10)), columns=10), **INK)
         decoded.set(xticks=[], yticks=[], frame_on=False)
+        drawn.set_title(name)
     for axes, row in zip(grid[:, 0], ("prior", "codes of the test set", "decoded"), strict=True):
         axes.set_ylabel(row)
     return figure
 
 
-def reconstructions(model: AdversarialAutoencoder, images: Array) -> Figure:
-    """Two strips of ten images, each above its reconstruction; of fewer than twenty images, one strip.
+def reconstructions(model: AdversarialAutoencoder, images: HostArray) -> Figure:
+    """Two strips of ten images, each above its reconstructions; one strip of fewer than 20 images.
 
     images: as in `AdversarialAutoencoder.encode`.
     """
     shown = images[: 20 if len(images) >= 20 else 10]
     originals = unit_interval(checked_rows(shown, model.visible), np.dtype(np.float64))
-    decoded = model.reconstruct(shown)
-    strips = [part[i : i + 10] for i in range(0, len(originals), 10) for part in (originals, decoded)]
+    pairs = (originals, model.reconstruct(shown))
+    strips = [part[i : i + 10] for i in range(0, len(originals), 10) for part in pairs]
     return image_grid(np.concatenate(strips), columns=min(10, len(originals)))
 
 
-def _prior_draws(model: AdversarialAutoencoder) -> Array:
-    """The same draws at every call, in float64; fewer of a longer code, lest they outgrow the model."""
+def _prior_draws(model: AdversarialAutoencoder) -> HostArray:
+    """Draws from the prior in float64, always the same; fewer for a longer code, to save memory."""
     return model.sample_prior(max(PRIOR_NUMBERS // model.latent, 1000), seed=0).astype(np.float64)
 
 
-def image_grid(rows: Array, *, columns: int) -> Figure:
-    """Square images, (n, side²) in [0, 1], in reading order on one canvas: ink dark on white, a pixel an image's pixel × 2.
+def image_grid(rows: HostArray, *, columns: int) -> Figure:
+    """Square images, (n, side²) in [0, 1], in reading order, with ink dark on white.
 
-    Raises InvalidInput where a row's length is no square.
+    Saved at 100 dots an inch, an image's pixel is 2 × 2 pixels. Raises InvalidInput if the images
+    are not square.
     """
     canvas = _canvas(rows, columns)
     height, width = canvas.shape
     figure = Figure(figsize=(width / 50, height / 50), dpi=100)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+    axes.imshow(canvas, interpolation="nearest", aspect="auto", **INK)
     axes.set_axis_off()
     return figure
 
 
-def _canvas(rows: Array, columns: int) -> Array:
+def _canvas(rows: HostArray, columns: int) -> HostArray:
     """Square images, (n, side²), set in reading order with two blank pixels between them."""
     n, side, gap = len(rows), isqrt(rows.shape[1]), 2
     if side * side != rows.shape[1]:
-        raise InvalidInput(f"images of {rows.shape[1]} pixels came; only square ones can be drawn")
+        raise InvalidInput(f"images must be square, got {rows.shape[1]} pixels")
     lines = -(-n // columns)
     canvas = np.zeros((lines * (side + gap) - gap, columns * (side + gap) - gap))
     for k, row in enumerate(rows):
