@@ -80,6 +80,10 @@ def test_float32_and_float64_start_alike(small_model):
     np.testing.assert_array_equal(single.theta, double.theta.astype(np.float32))
 
 
+def test_no_two_weights_start_alike(small_model):
+    assert len(np.unique(small_model(hidden=(7, 7)).theta)) == small_model(hidden=(7, 7)).theta.size
+
+
 def test_another_seed_gives_other_weights(small_model):
     np.testing.assert_array_equal(small_model(seed=1).theta, small_model(seed=1).theta)
     assert not np.any(small_model(seed=1).theta == small_model(seed=2).theta)
