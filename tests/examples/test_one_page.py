@@ -43,11 +43,13 @@ def test_it_is_one_page_of_numpy():
 
 def test_ten_steps_from_the_same_weights_and_random_numbers_end_where_the_packages_do():
     page = runpy.run_path(str(PAGE))
-    rate = round(0.20 * 2**16) / 2**16  # to which the package rounds 0.20
-    page["discriminator"][:] = [
-        (page["dropout"], rate) if layer is page["dropout"] else (layer, *arguments)
-        for layer, *arguments in page["discriminator"]
-    ]
+    for name in NETWORKS:  # the package rounds rates to 16 bits
+        page[name][:] = [
+            (layer, round(arguments[0] * 2**16) / 2**16)
+            if layer is page["dropout"]
+            else (layer, *arguments)
+            for layer, *arguments in page[name]
+        ]
     model = npaae.AdversarialAutoencoder(dtype="float64")
     for own, packages in parameters_of_both(page, model):
         packages[...] = own
