@@ -3,7 +3,7 @@ from math import exp, log, pi, sqrt
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import npaae
@@ -42,7 +42,6 @@ def energy(x, y):
     return 2 * mean_distance(x, y) - mean_distance(x, x) - mean_distance(y, y)
 
 
-@settings(max_examples=30)
 @given(seeds, st.integers(2, 12), st.integers(2, 12), st.integers(1, 4), st.floats(-99, 99))
 def test_the_energy_distance_is_its_formula(seed, n, m, dim, shift):
     rng = np.random.default_rng(seed)
@@ -58,7 +57,6 @@ def test_under_one_distribution_the_energy_distance_is_0_on_average(rng):
     assert abs(np.mean(found)) < 6 * np.std(found) / sqrt(300) < 0.2
 
 
-@settings(max_examples=20)
 @given(seeds, st.sampled_from([3, 4]))
 def test_threshold_and_p_are_those_of_all_divisions(seed, n):
     """Of two samples of n points, within what 3,000 random divisions leave to chance (7 sd)."""
