@@ -13,7 +13,7 @@ import json
 import os
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -45,7 +45,11 @@ def save(model: "AdversarialAutoencoder", path: str | os.PathLike[str]) -> None:
 
 
 def load(
-    kind: type[Model], path: str | os.PathLike[str], backend: str, prior: Prior | None
+    kind: type[Model],
+    path: str | os.PathLike[str],
+    backend: str,
+    prior: Prior | None,
+    comm: Any = None,
 ) -> Model:
     """Read a model of class `kind`; see `AdversarialAutoencoder.load`."""
     array_module(backend)  # raises here, because a missing backend is not the file's fault
@@ -54,15 +58,15 @@ def load(
     if saved_prior is None and prior is None:
         raise InvalidInput(f"prior must be given: {name} was trained with a prior of your own")
     try:
-        _check_size(config, saved["theta"].size)
+        _check_size(kind, config, saved["theta"].size)
         prior_ = from_config(saved_prior) if prior is None else prior
-        model = kind(**config, prior=prior_, backend=backend)
+        model = kind(**config, prior=prior_, backend=backend, comm=comm)
         if missing := model.config.keys() - config.keys() - {"prior"}:
             raise KeyError(min(missing))
         _restore(model, saved)
     except (KeyError, TypeError, InvalidInput) as error:
-        if prior is not None and isinstance(error, InvalidInput):
-            raise  # about the prior that the caller passed
+        if prior is not None and str(error).startswith("prior must"):
+            raise  # the prior is not the file's
         raise BadFile(f"{name} is damaged: {one_line(error)}") from error
     return model
 
@@ -103,15 +107,22 @@ def _members(file: BinaryIO) -> dict[str, HostArray]:
     return members
 
 
-def _check_size(config: Mapping[str, Any], size: int) -> None:
-    """Refuse a configuration of more parameters than the file holds before taking memory for it.
+def _check_size(kind: type[Model], config: Mapping[str, Any], size: int) -> None:
+    """Refuse a configuration of another number of parameters before taking memory for it.
 
     All entries are checked to be integers first: a string times a large number takes all memory.
+    The networks of a subclass may have any number of parameters.
     """
-    visible, latent = (checks.integer(name, config[name], 1) for name in ("visible", "latent"))
+    from .model import AdversarialAutoencoder
+
+    latent, visible = (checks.integer(name, config[name], 1) for name in ("latent", "visible"))
+    classes = checks.integer("classes", config["classes"], 0)
     hidden = [checks.integer("hidden", width, 1) for width in config["hidden"]]
-    if parameter_count((visible, *hidden, latent)) > size:
-        raise InvalidInput(f"its layer sizes need more than its {size:,} parameters")
+    inputs = latent + (classes + 1 if classes else 0)
+    networks = ((visible, *hidden, latent), (latent, *hidden[::-1], visible), (inputs, *hidden, 1))
+    needed = sum(parameter_count(sizes) for sizes in networks)
+    if needed != size and kind.network is AdversarialAutoencoder.network:
+        raise InvalidInput(f"its layer sizes need {needed:,} parameters, but it holds {size:,}")
 
 
 def _restore(model: "AdversarialAutoencoder", saved: Mapping[str, HostArray]) -> None:
@@ -125,8 +136,8 @@ def _restore(model: "AdversarialAutoencoder", saved: Mapping[str, HostArray]) ->
         array[...] = model.xp.asarray(values)
     for name, adam in model.adams().items():
         adam.t = checks.integer(f"{name}.t", saved[f"{name}.t"], 0)
-        rate = saved[f"{name}.learning_rate"]
-        adam.learning_rate = checks.learning_rate(f"{name}.learning_rate", rate.item())
+        rate = saved[f"{name}.learning_rate"][()]  # a scalar, unless the file is damaged
+        adam.learning_rate = checks.learning_rate(f"{name}.learning_rate", rate)
     model.epoch = checks.integer("epoch", saved["epoch"], 0)
 
 
@@ -162,11 +173,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             temporary.unlink()
         if isinstance(error, OSError):
             kept = "; the old file is intact" if path.is_file() else ""
-            raise CannotWrite(f"{path} cannot be written: {error.strerror}{kept}") from error
+            why = error.strerror or one_line(error)
+            raise CannotWrite(f"{path} cannot be written: {why}{kept}") from error
         raise
 
 
-def remove_partial(folder: Path, names: Iterator[str]) -> None:
+def remove_partial(folder: Path, names: Iterable[str]) -> None:
     """Remove what killed processes left behind while they were writing these files."""
     for name in names:
         for path in folder.glob(f".{name}.*{_PARTIAL}"):
