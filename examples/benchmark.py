@@ -1,337 +1,512 @@
-"""How fast is npaae? Whole training steps beside PyTorch's and JAX's, in one run and in turns, and beside what no one can beat.
+"""How fast is npaae? It trains beside PyTorch, JAX and a floor that no program can beat.
 
-Every contender does the same work a step, written as its users would write it: three phases with dropout, three Adam states,
-one encoder pass for phases 2 and 3. The floor is the step's matrix products alone plus one pass over the bytes that Adam must
-move. The peers come with `pip install -e '.[bench]'`; those that are missing are left out.
+Every contender trains the same networks on the same real digits: three phases with dropout, three
+Adam states, one encoder pass for phases 2 and 3, each batch gathered and converted from uint8. Each
+has a process of its own and as many threads as its users get. All train for 1,500 steps first,
+because steps become slower when Adam's moments decay to denormal numbers. Then they are timed in
+turns, one at a time, because the speed of a machine changes within minutes.
+
+The floor is the matrix products of a step and one pass over the bytes that Adam has to move. The
+peers are installed with `pip install -e '.[bench]'`; those that are missing are left out.
 """
 
-import csv
-import importlib.util
+import json
+import os
+import platform
+import re
+import runpy
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from functools import partial
+from importlib.util import find_spec
+from itertools import chain, pairwise
+from math import nan
 from pathlib import Path
-from subprocess import DEVNULL, run
+from subprocess import PIPE, Popen
+from typing import Any
 
-import npaae  # before NumPy, which it tunes
-
-# isort: split
 import numpy as np
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from npaae import command_line
-from npaae.backend import array_module, generator
-from npaae.training import evaluate
+import npaae
+from npaae.backend import HostArray, array_module
+from npaae.experiment import Parser, Run, launch, load_data
 
-CONFIGURATIONS = {"the report's (784-256-128-2)": (256, 128), "the paper's (784-1000-1000-2)": (1000, 1000)}
 VISIBLE, LATENT, BATCH = 784, 2, 100
 RATE, DISCRIMINATOR_RATE, STD = 0.25, 0.20, 5.0
 RECONSTRUCTION, REGULARIZATION = 5e-4, 1e-4  # learning rates
+CONFIGURATIONS = ((256, 128), (1000, 1000))  # the report's networks, and the AAE paper's
+BATCHES, WIDTHS = (32, 100, 320, 1024, 4096), (128, 256, 512, 1000, 2000)
+TURNS, EARLY = 15, 20
 
-DEVICES = {"numpy": "cpu", "cupy": "cuda"}  # PyTorch's names for where the backends compute
+# Trains on (steps · n, 784) uint8 rows, shuffled, in batches of n, and then, if there are any,
+# evaluates test rows as `npaae.train` does. Returns the mean reconstruction loss.
+Train = Callable[..., float]
+Answer = dict[str, Any]
 
-Step = Callable[[], object]  # one training step; what it returns can be waited for
 
-
-def layer_sizes(hidden: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+def layer_sizes(hidden: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     encoder = (VISIBLE, *hidden, LATENT)
     return encoder, encoder[::-1], (LATENT, *hidden, 1)
 
 
-def a_batch(n: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (n, VISIBLE), dtype=np.uint8)
+# The contenders, each as its users would write it: (what it runs on, its training)
 
 
-# The contenders: each makes the function that does one step
-
-
-def ours(hidden: tuple[int, ...], n: int, backend: str = "numpy") -> Step:
+def ours(hidden: Sequence[int], n: int, backend: str) -> tuple[str, Train]:
     model = npaae.AdversarialAutoencoder(hidden=hidden, backend=backend)
-    x, rng = model.xp.asarray(a_batch(n)), generator(model.xp, 0, 3)
-    return lambda: model.step(x, rng)
+
+    def train(rows: HostArray) -> float:
+        return next(npaae.train(model, rows, epochs=1, batch_size=n)).reconstruction
+
+    return f"npaae {npaae.__version__}", train
 
 
-def pytorch(hidden: tuple[int, ...], n: int, *, fused: bool, device: str = "cpu") -> Step:
+def pytorch(
+    hidden: Sequence[int], n: int, backend: str, *, fused: bool | None = None, graph: bool = False
+) -> tuple[str, Train]:
     import torch
     from torch import nn
     from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-    def network(sizes: tuple[int, ...], rate: float) -> nn.Module:
-        layers: list[nn.Module] = []
-        for fan_in, fan_out in pairwise(sizes):
-            layers += [nn.ReLU(), nn.Dropout(rate)] if layers else []
-            layers.append(nn.Linear(fan_in, fan_out))
-        return nn.Sequential(*layers).to(device)
+    device = torch.device("cuda" if backend == "cupy" else "cpu")
 
-    encoder_sizes, decoder_sizes, discriminator_sizes = layer_sizes(hidden)
-    encoder, decoder = network(encoder_sizes, RATE), network(decoder_sizes, RATE)
-    discriminator = network(discriminator_sizes, DISCRIMINATOR_RATE)
-    autoencoder_adam = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=RECONSTRUCTION, fused=fused)
-    discriminator_adam = torch.optim.Adam(discriminator.parameters(), lr=REGULARIZATION, fused=fused)
-    generator_adam = torch.optim.Adam(encoder.parameters(), lr=REGULARIZATION, fused=fused)
-    pixels = torch.from_numpy(a_batch(n)).to(device)
+    def network(sizes: Sequence[int], rate: float) -> Any:
+        layers = [(nn.Linear(a, b), nn.ReLU(), nn.Dropout(rate)) for a, b in pairwise(sizes)]
+        return nn.Sequential(*chain(*layers)).to(device)[:-2]
+
+    sizes = layer_sizes(hidden)
+    encoder, decoder = network(sizes[0], RATE), network(sizes[1], RATE)
+    autoencoder = nn.Sequential(encoder, decoder)
+    discriminator = network(sizes[2], DISCRIMINATOR_RATE)
+    adam = partial(torch.optim.Adam, fused=fused, capturable=graph)
+    autoencoder_adam = adam(autoencoder.parameters(), lr=RECONSTRUCTION)
+    discriminator_adam = adam(discriminator.parameters(), lr=REGULARIZATION)
+    generator_adam = adam(encoder.parameters(), lr=REGULARIZATION)
     ones, zeros = torch.ones(n, 1, device=device), torch.zeros(n, 1, device=device)
 
-    def step() -> object:
-        x = pixels.float() / 255
-        loss = bce(decoder(encoder(x)), x)
-        autoencoder_adam.zero_grad()
+    def descend(adam: Any, loss: Any) -> Any:
+        adam.zero_grad()
         loss.backward()
-        autoencoder_adam.step()
+        adam.step()
+        return loss.detach()
 
+    def step(pixels: Any) -> Any:
+        x = pixels.float() / 255
+        reconstruction = descend(autoencoder_adam, bce(autoencoder(x), x))
         codes = encoder(x)
-        verdict = discriminator(torch.cat((STD * torch.randn(n, LATENT, device=device), codes.detach())))
-        discriminator_loss = bce(verdict[:n], ones) + bce(verdict[n:], zeros)
-        discriminator_adam.zero_grad()
-        discriminator_loss.backward()
-        discriminator_adam.step()
-
+        both = torch.cat((STD * torch.randn_like(codes), codes.detach()))
+        verdict = discriminator(both)
+        loss = bce(verdict[:n], ones) + bce(verdict[n:], zeros)
+        discrimination = descend(discriminator_adam, loss)
         discriminator.requires_grad_(False)
-        generator_loss = bce(discriminator(codes), ones)
-        generator_adam.zero_grad()
-        generator_loss.backward()
-        generator_adam.step()
+        generation = descend(generator_adam, bce(discriminator(codes), ones))
         discriminator.requires_grad_(True)
-        return generator_loss
+        return torch.stack((reconstruction, discrimination, generation))
 
-    return step
+    if graph:
+        pixels = torch.zeros(n, VISIBLE, dtype=torch.uint8, device=device)
+        torch.cuda.synchronize()
+        with torch.cuda.stream(torch.cuda.Stream()):  # as PyTorch asks for before a capture
+            for _ in range(3):
+                step(pixels)
+        torch.cuda.synchronize()
+        recorded = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(recorded):
+            losses = step(pixels)
+
+    def replay(batch: Any) -> Any:
+        pixels.copy_(batch)
+        recorded.replay()
+        return losses.clone()
+
+    def train(rows: HostArray, test_rows: HostArray | None = None) -> float:
+        images = torch.from_numpy(rows).to(device)
+        batches = torch.randperm(len(rows), device=device).split(n)
+        loss = [(replay if graph else step)(images[batch]) for batch in batches]
+        if test_rows is not None:
+            autoencoder.eval()
+            with torch.no_grad():
+                for images in torch.from_numpy(test_rows).to(device).split(1000):
+                    x = images.float() / 255
+                    z = encoder(x)
+                    bce(decoder(z), x).item()
+                    torch.std_mean(z, 0)
+            autoencoder.train()
+        return float(torch.stack(loss).mean(0)[0])  # which waits for a GPU
+
+    return f"PyTorch {torch.__version__} on {torch.get_num_threads()} threads", train
 
 
-def jax(hidden: tuple[int, ...], n: int) -> Step:
+def jax(hidden: Sequence[int], n: int, backend: str) -> tuple[str, Train]:
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import jax
     import jax.numpy as jnp
     import optax
 
-    def network(key, sizes):
-        keys = jax.random.split(key, len(sizes))
-        return [
-            (jax.random.uniform(k, (a, b), minval=-(a**-0.5), maxval=a**-0.5), jnp.zeros(b))
-            for k, (a, b) in zip(keys, pairwise(sizes), strict=False)
-        ]
+    rng = np.random.default_rng(0)
 
-    def forward(layers, x, key, rate):
+    def network(sizes: Sequence[int]) -> Any:
+        weights = [rng.uniform(-1, 1, (a, b)) / a**0.5 for a, b in pairwise(sizes)]
+        return [(jnp.float32(W), jnp.zeros(W.shape[1])) for W in weights]
+
+    def forward(layers: Any, x: Any, key: Any, rate: float = RATE) -> Any:
         for (W, b), k in zip(layers[:-1], jax.random.split(key, len(layers) - 1), strict=True):
             x = jax.nn.relu(x @ W + b)
             x = jnp.where(jax.random.bernoulli(k, 1 - rate, x.shape), x / (1 - rate), 0)
         W, b = layers[-1]
         return x @ W + b
 
-    def bce(logits, t):
+    def bce(logits: Any, t: Any) -> Any:
         return optax.sigmoid_binary_cross_entropy(logits, t).mean()
 
-    adams = optax.adam(RECONSTRUCTION), optax.adam(REGULARIZATION), optax.adam(REGULARIZATION)
+    adams = [optax.adam(rate) for rate in (RECONSTRUCTION, REGULARIZATION, REGULARIZATION)]
 
-    def step(state, pixels):
-        encoder, decoder, discriminator, states, key = state
+    def step(state: Any, pixels: Any) -> Any:
+        encoder, decoder, discriminator, moments, key = state
         key, *keys = jax.random.split(key, 7)
         x = pixels.astype(jnp.float32) / 255
 
-        def reconstruction(parts):
-            return bce(forward(parts[1], forward(parts[0], x, keys[0], RATE), keys[1], RATE), x)
+        def descend(i: int, parameters: Any, gradient: Any) -> Any:
+            updates, moments[i] = adams[i].update(gradient, moments[i])
+            return optax.apply_updates(parameters, updates)
 
-        gradient = jax.grad(reconstruction)((encoder, decoder))
-        update, first = adams[0].update(gradient, states[0])
-        encoder, decoder = optax.apply_updates((encoder, decoder), update)
+        def reconstruction(parts: Any) -> Any:
+            return bce(forward(parts[1], forward(parts[0], x, keys[0]), keys[1]), x)
 
-        codes, pull_back = jax.vjp(lambda encoder: forward(encoder, x, keys[2], RATE), encoder)
-        both = jnp.concatenate((STD * jax.random.normal(keys[3], codes.shape), codes))
-
-        def discrimination(discriminator):
+        def discrimination(discriminator: Any) -> Any:
             verdict = forward(discriminator, both, keys[4], DISCRIMINATOR_RATE)
             return bce(verdict[:n], 1.0) + bce(verdict[n:], 0.0)
 
-        update, second = adams[1].update(jax.grad(discrimination)(discriminator), states[1])
-        discriminator = optax.apply_updates(discriminator, update)
+        def generation(codes: Any) -> Any:
+            return bce(forward(discriminator, codes, keys[5], DISCRIMINATOR_RATE), 1.0)
 
-        loss, dcodes = jax.value_and_grad(lambda codes: bce(forward(discriminator, codes, keys[5], DISCRIMINATOR_RATE), 1.0))(
-            codes
-        )
-        update, third = adams[2].update(pull_back(dcodes)[0], states[2])
-        encoder = optax.apply_updates(encoder, update)
-        return (encoder, decoder, discriminator, (first, second, third), key), loss
+        loss1, gradient = jax.value_and_grad(reconstruction)((encoder, decoder))
+        encoder, decoder = descend(0, (encoder, decoder), gradient)
+        codes, pull_back = jax.vjp(lambda encoder: forward(encoder, x, keys[2]), encoder)
+        both = jnp.concatenate((STD * jax.random.normal(keys[3], codes.shape), codes))
+        loss2, gradient = jax.value_and_grad(discrimination)(discriminator)
+        discriminator = descend(1, discriminator, gradient)
+        loss3, dcodes = jax.value_and_grad(generation)(codes)
+        encoder = descend(2, encoder, pull_back(dcodes)[0])
+        return (encoder, decoder, discriminator, moments, key), jnp.stack((loss1, loss2, loss3))
 
     jitted = jax.jit(step, donate_argnums=0)
-    keys = jax.random.split(jax.random.key(0), 4)
-    encoder, decoder, discriminator = map(network, keys[:3], layer_sizes(hidden))
-    states = adams[0].init((encoder, decoder)), adams[1].init(discriminator), adams[2].init(encoder)
-    state = [encoder, decoder, discriminator, states, keys[3]]
-    pixels = a_batch(n)
+    encoder, decoder, discriminator = map(network, layer_sizes(hidden))
+    parts = ((encoder, decoder), discriminator, encoder)
+    moments = [adam.init(part) for adam, part in zip(adams, parts, strict=True)]
+    state: Any = (encoder, decoder, discriminator, moments, jax.random.key(0))
 
-    def one() -> object:
+    def train(rows: HostArray) -> float:
         nonlocal state
-        state, loss = jitted(tuple(state), pixels)
-        return loss.block_until_ready()
+        order, losses = rng.permutation(len(rows)), []
+        for start in range(0, len(rows), n):
+            state, loss = jitted(state, rows[order[start : start + n]])
+            losses.append(loss)
+        return float(np.mean(losses, axis=0)[0])  # which waits for the last step
 
-    return one
+    return f"JAX {jax.__version__}", train
 
 
-def floor(hidden: tuple[int, ...], n: int) -> Step:
-    """The step's matrix products, and one pass over Adam's bytes: parameters, gradient and two moments, of each update."""
+def floor(hidden: Sequence[int], n: int, backend: str) -> tuple[str, Train]:
+    """A step's matrix products, and one pass over the bytes of its Adam updates."""
     rng = np.random.default_rng(0)
 
-    def array(*shape: int) -> np.ndarray:
+    def array(*shape: int) -> HostArray:
         return rng.standard_normal(shape, dtype=np.float32)
 
-    def products(sizes: tuple[int, ...], n: int, *, forward: bool, inputs: bool, parameters: bool) -> list[Step]:
-        found: list[Step] = []
-        for i, (a, b) in enumerate(pairwise(sizes)):
-            x, W, dy, dW = array(n, a), array(a, b), array(n, b), array(a, b)
-            if forward:
-                found.append(lambda x=x, W=W: x @ W)
-            if parameters:
-                found.append(lambda x=x, dy=dy, dW=dW: np.matmul(x.T, dy, out=dW))
-            if inputs or (i and parameters):
-                found.append(lambda dy=dy, W=W: dy @ W.T)
-        return found
-
     encoder, decoder, discriminator = layer_sizes(hidden)
-    steps = [
-        *products(encoder, n, forward=True, inputs=False, parameters=True),  # phase 1
-        *products(decoder, n, forward=True, inputs=True, parameters=True),
-        *products(discriminator, 2 * n, forward=True, inputs=False, parameters=True),  # phase 2
-        *products(discriminator, n, forward=True, inputs=True, parameters=False),  # phase 3
-        *products(encoder, n, forward=True, inputs=False, parameters=True),
-    ]
-    counts = [sum((a + 1) * b for a, b in pairwise(sizes)) for sizes in (encoder, decoder, discriminator)]
-    updates = 2 * counts[0] + counts[1] + counts[2]
-    read, written = array(4 * updates), array(3 * updates)  # 28 bytes an update: read θ, g, M, V; write θ, M, V
-
-    def one() -> object:
-        for product in steps:
-            product()
-        written[:] = read[: written.size]
-        return read[written.size :].max()
-
-    return one
-
-
-# Measuring
-
-
-def milliseconds(contenders: dict[str, Step], seconds: float, wait: Callable[[object], object]) -> dict[str, np.ndarray]:
-    """Milliseconds a step, in turns of some steps each, the first turn of each and the first steps of every turn left out."""
-    steps = {}
-    for name, step in contenders.items():
-        wait(step())
-        start = time.perf_counter()
-        for _ in range(3):
-            wait(step())
-        steps[name] = max(3, int(0.15 / ((time.perf_counter() - start) / 3)))
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
-    deadline = time.perf_counter() + seconds * len(contenders)
-    while time.perf_counter() < deadline:
-        for name, step in contenders.items():
-            wait(step())
-            start = time.perf_counter()
-            for _ in range(steps[name]):
-                result = step()
-            wait(result)
-            taken[name].append(1e3 * (time.perf_counter() - start) / steps[name])
-    return {name: np.array(times[1:] or times) for name, times in taken.items()}
-
-
-def installed(*modules: str) -> bool:
-    return all(importlib.util.find_spec(module) for module in modules)
-
-
-def why_no_pytorch(device: str) -> str | None:
-    if not installed("torch"):
-        return "is not installed and left out: pip install -e '.[bench]'"
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        return "is built without CUDA and left out: install a build for GPUs"
-    return None
-
-
-def peers(hidden: tuple[int, ...], n: int, device: str) -> dict[str, Step]:
-    found: dict[str, Step] = {}
-    if why_no_pytorch(device) is None:
-        found["PyTorch, default Adam"] = pytorch(hidden, n, fused=False, device=device)
-        found["PyTorch, fused Adam"] = pytorch(hidden, n, fused=True, device=device)
-    if device == "cpu" and installed("jax", "optax"):
-        found["JAX, jitted, donated"] = jax(hidden, n)
-    return found
-
-
-def all_contenders(hidden: tuple[int, ...], n: int, backend: str) -> dict[str, Step]:
-    contenders = {"npaae": ours(hidden, n, backend)} | peers(hidden, n, DEVICES[backend])
-    return contenders if backend == "cupy" else contenders | {"the floor": floor(hidden, n)}
-
-
-def print_step_table(backend: str, seconds: float, wait: Callable[[object], object]) -> None:
-    for title, hidden in CONFIGURATIONS.items():
-        times = milliseconds(all_contenders(hidden, BATCH, backend), seconds, wait)
-        own = np.median(times["npaae"])
-        print(f"\nA training step of {title}, batch {BATCH}: median milliseconds [10th, 90th percentile]")
-        for name, taken in times.items():
-            low, middle, high = np.percentile(taken, (10, 50, 90))
-            ratio = "" if name == "npaae" else f"   npaae / this = {own / middle:.2f}"
-            print(f"  {name:22s} {middle:7.2f}  [{low:.2f}, {high:.2f}]{ratio}")
-
-
-def print_growth(backend: str, seconds: float, wait: Callable[[object], object]) -> None:
-    print("\nHow the cost grows: median milliseconds a step, and images a second")
-    cases = [((256, 128), n) for n in (32, 100, 320, 1024, 4096)] + [((w, w), BATCH) for w in (128, 256, 512, 1000, 2000)]
-    for hidden, n in cases:
-        times = milliseconds(all_contenders(hidden, n, backend), seconds / 4, wait)
-        cells = (f"{name} {np.median(taken):.2f} ({1e3 * n / np.median(taken):,.0f}/s)" for name, taken in times.items())
-        print(f"  hidden {hidden}, batch {n}:  " + ",  ".join(cells))
-
-
-def print_epoch(backend: str) -> None:
-    digits = npaae.data.mnist_sample()
-    model = npaae.AdversarialAutoencoder(backend=backend)
-    records = list(npaae.train(model, digits.train_images, epochs=5))
-    seconds = float(np.median([record.seconds for record in records[1:]]))
-    print(f"\nAn epoch of 10,000 digits, data handling included: {seconds:.2f} s, {10_000 / seconds:,.0f} images a second")
-    rows = model.xp.asarray(digits.test_images.reshape(-1, VISIBLE))
-    start = time.perf_counter()
-    evaluate(model, rows)
-    evaluation = time.perf_counter() - start
-    with tempfile.TemporaryDirectory() as folder:
-        example, out, epochs = Path(__file__).with_name("mnist.py"), Path(folder) / "run", 30
-        arguments = ["--sample", "--epochs", str(epochs), "--backend", backend, "--out", str(out)]
-        start = time.perf_counter()
-        run([sys.executable, example, *arguments], check=True, stdout=DEVNULL)
-        wall = time.perf_counter() - start
-        with open(out / "losses.csv", newline="") as file:
-            training = sum(float(row["seconds"]) - evaluation for row in csv.DictReader(file))
-    print(
-        f"A run of examples/mnist.py, {epochs} such epochs: {wall:.1f} s, of which {100 * (1 - training / wall):.0f} % are no "
-        "training steps (start, evaluation, saving, figures)"
+    networks = (  # sizes, rows, and which gradients: of the inputs (x), of the parameters (W)
+        (encoder, n, "W"),  # phase 1
+        (decoder, n, "xW"),
+        (discriminator, 2 * n, "W"),  # phase 2
+        (discriminator, n, "x"),  # phase 3
+        (encoder, n, "W"),
     )
+    products = []
+    for sizes, rows, gradients in networks:
+        for i, (a, b) in enumerate(pairwise(sizes)):
+            x, W, dy, dW = array(rows, a), array(a, b), array(rows, b), array(a, b)
+            products.append(partial(np.matmul, x, W))
+            if "W" in gradients:
+                products.append(partial(np.matmul, x.T, dy, out=dW))
+            if "x" in gradients or i > 0:
+                products.append(partial(np.matmul, dy, W.T))
+    counts = [sum((a + 1) * b for a, b in pairwise(s)) for s in (encoder, decoder, discriminator)]
+    updates = 2 * counts[0] + counts[1] + counts[2]
+    # 28 bytes an update: θ, g, M and V are read, and θ, M and V written.
+    read, written = array(4 * updates), array(3 * updates)
+
+    def seconds(steps: int, threads: int) -> float:
+        start = time.perf_counter()
+        with threadpool_limits(threads, user_api="blas"):
+            for _ in range(steps):
+                for product in products:
+                    product()
+                written[:] = read[: written.size]
+                read[written.size :].max()
+        return time.perf_counter() - start
+
+    taken = {t: min(seconds(5, t) for _ in range(4)) for t in (1, os.cpu_count() or 1)}
+    best = min(taken, key=taken.__getitem__)
+
+    def train(rows: HostArray) -> float:
+        seconds(len(rows) // n, best)
+        return nan
+
+    return f"the floor on {best} thread{'s' * (best > 1)}", train
+
+
+CONTENDERS: dict[str, Callable[..., tuple[str, Train]]] = {
+    "npaae": ours,
+    "PyTorch, default Adam": pytorch,
+    "PyTorch, fused Adam": partial(pytorch, fused=True),
+    "PyTorch, CUDA graph": partial(pytorch, fused=True, graph=True),
+    "JAX, jitted, donated": jax,
+    "the floor": floor,
+}
+
+
+def available(backend: str) -> list[str]:
+    """The contenders that this machine can run; says which it cannot."""
+    array_module(backend)  # raises Unavailable
+    needs = {"PyTorch": ["torch"], "JAX": ["jax", "optax"]}
+    missing = {library for library in needs if not all(map(find_spec, needs[library]))}
+    for library in sorted(missing):
+        print(f"{library} is left out, because it is not installed: pip install -e '.[bench]'")
+    if backend == "cupy" and "PyTorch" not in missing:
+        import torch
+
+        if not torch.cuda.is_available():
+            print("PyTorch is left out, because it finds no GPU: install a build with CUDA")
+            missing.add("PyTorch")
+    missing |= {"JAX", "the floor"} if backend == "cupy" else {"PyTorch, CUDA graph"}
+    return [name for name in CONTENDERS if not missing & {name, name.split(",")[0]}]
+
+
+# In the contender's process: functions that answer a number
+
+
+def turns(name: str, hidden: Sequence[int], n: int, backend: str, folder: str) -> Any:
+    """Answers a number of steps with their time; goes round and round through the images."""
+    images = np.load(Path(folder) / "images.npy")
+    about, train = CONTENDERS[name](hidden, n, backend)
+    position = 0
+
+    def turn(steps: int) -> Answer:
+        nonlocal position
+        numbers = np.arange(position, position + (steps + 2) * n)
+        rows, position = images.take(numbers, axis=0, mode="wrap"), int(numbers[-1]) + 1
+        train(rows[: 2 * n])  # wakes caches and threads
+        start = time.perf_counter()
+        loss = train(rows[2 * n :])
+        milliseconds = 1e3 * (time.perf_counter() - start) / steps
+        return {"ms": milliseconds, "loss": loss, "memory": peak_memory(), "about": about}
+
+    return turn
+
+
+def peak_memory() -> float:
+    """In MB, on Linux. The system's ru_maxrss would count what the parent had when it forked."""
+    return float(of_system("/proc/self/status", r"VmHWM:\s*(\d+) kB") or nan) / 1024
+
+
+def of_system(file: str, pattern: str) -> str:
+    """What Linux says in a file, and nothing on other systems."""
+    path = Path(file)
+    found = re.search(pattern, path.read_text()) if path.exists() else None
+    return found[1] if found else ""
+
+
+def mnist(epochs: int, backend: str, folder: str) -> Answer:
+    """Runs examples/mnist.py; answers with the seconds of each epoch and of other parts."""
+    spent: Answer = {}
+
+    def timed(function: Callable[..., Any], what: str) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*arguments)
+            spent[what] = spent.get(what, 0.0) + time.perf_counter() - start
+            return result
+
+        return call
+
+    npaae.training.evaluate = timed(npaae.training.evaluate, "evaluation")
+    Run.record = timed(Run.record, "saving")  # type: ignore[method-assign]
+    Run.draw = timed(Run.draw, "figures")  # type: ignore[method-assign]
+    sys.argv = ["mnist.py", "--sample", "--no-progress", "--backend", backend]
+    sys.argv += ["--epochs", str(epochs), "--out", f"{folder}/run"]
+    with redirect_stdout(None):
+        runpy.run_path(str(Path(__file__).with_name("mnist.py")), run_name="__main__")
+    table = np.loadtxt(f"{folder}/run/losses.csv", delimiter=",", skiprows=1, ndmin=2)
+    return {"epochs": table[:, -1].tolist()} | spent
+
+
+def same_training(epochs: int, backend: str, name: str) -> Answer:
+    """Trains and evaluates a peer as examples/mnist.py does npaae."""
+    _, train = CONTENDERS[name](CONFIGURATIONS[0], BATCH, backend)
+    digits = npaae.data.mnist_sample()
+    rows = [images.reshape(-1, VISIBLE) for images in (digits.train_images, digits.test_images)]
+    for _ in range(epochs):
+        train(*rows)
+    return {}
+
+
+@contextmanager
+def process(task: str, **settings: Any) -> Iterator[Callable[[int], Answer]]:
+    """Gives `task` a process of its own, which ends with the block."""
+    command = [sys.executable, __file__, "--contender", json.dumps([task, settings])]
+    # In a session of its own, where Ctrl-C does not reach it: this process ends it.
+    with Popen(command, stdin=PIPE, stdout=PIPE, text=True, start_new_session=True) as child:
+        questions: Any = child.stdin
+        answers: Any = child.stdout
+
+        def ask(number: int) -> Answer:
+            print(number, file=questions, flush=True)
+            if answer := answers.readline():
+                return dict(json.loads(answer))
+            # It has ended, and said on stderr why, unless it was killed.
+            name = settings.get("name", "npaae")
+            sys.exit(child.wait() if child.wait() > 0 else f"the process of {name} was killed")
+
+        try:
+            yield ask
+        finally:
+            child.kill()
+            child.wait()
+
+
+def answer_questions(task: str, settings: Any) -> None:
+    tasks: dict[str, Callable[..., Answer]] = {"mnist": mnist, "same_training": same_training}
+    answer = turns(**settings) if task == "turns" else partial(tasks[task], **settings)
+    for line in sys.stdin:
+        print(json.dumps(answer(int(line))), flush=True)
+
+
+# What is measured
+
+
+def measure(names: Sequence[str], late: int, seconds: float, **settings: Any) -> dict[str, Any]:
+    """The answers of each contender, turn by turn, after `late` steps."""
+    with ExitStack() as stack:
+        asks: dict[str, Any] = {}
+        for name in names:
+            asks[name] = stack.enter_context(process("turns", name=name, **settings))
+            asks[name](1)  # one after the other, so that one at most says why it cannot
+        for done in range(0, late, BATCH):
+            early = {name: ask(min(BATCH, late - done)) for name, ask in asks.items()}
+        steps = max(1, round(1e3 * seconds / TURNS / early["npaae"]["ms"]))
+        rounds = [{name: ask(steps) for name, ask in asks.items()} for _ in range(TURNS)]
+    return {name: [answers[name] for answers in rounds] for name in names}
+
+
+def step_table(answers: dict[str, Any]) -> list[list[str]]:
+    own = np.array([answer["ms"] for answer in answers["npaae"]])
+    table = [["", "ms a step", "10th to 90th %", "npaae / it", "peak MB", "loss"]]
+    for name, of_it in answers.items():
+        ms, last = np.array([answer["ms"] for answer in of_it]), of_it[-1]
+        low, middle, high = np.percentile(ms, (10, 50, 90))
+        numbers = f"{middle:.2f}", f"{low:.2f} to {high:.2f}", f"{np.median(own / ms):.2f}"
+        table.append([name, *numbers, f"{last['memory']:.0f}", f"{last['loss']:.4f}"])
+    return table
+
+
+def print_table(table: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    table.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+    for first, *rest in table:
+        cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        print(f"| {' | '.join([first.ljust(widths[0]), *cells])} |", flush=True)
+
+
+def print_steps(hidden: Sequence[int], late: int, **settings: Any) -> None:
+    sizes = "-".join(map(str, (VISIBLE, *hidden, LATENT)))
+    print(f"\nA training step of {sizes}, batch {BATCH}, after {late:,} steps", flush=True)
+    answers = measure(hidden=hidden, n=BATCH, late=late, **settings)
+    print(f"({', '.join(dict.fromkeys(of_it[0]['about'] for of_it in answers.values()))})")
+    print_table(step_table(answers))
+
+
+def print_growth(seconds: float, **settings: Any) -> None:
+    print(f"\nMilliseconds a step (images a second) after only {EARLY} steps", flush=True)
+    table = [["hidden, batch", *settings["names"]]]
+    cases = [(CONFIGURATIONS[0], n) for n in BATCHES] + [((w, w), BATCH) for w in WIDTHS]
+    for hidden, n in cases:
+        answers = measure(hidden=hidden, n=n, late=EARLY, seconds=seconds / 4, **settings)
+        ms = [np.median([answer["ms"] for answer in of_it]) for of_it in answers.values()]
+        table.append([f"{hidden}, {n}", *(f"{m:.2f} ({1e3 * n / m:,.0f})" for m in ms)])
+    print_table(table)
+
+
+def print_whole_run(names: Sequence[str], epochs: int, backend: str, folder: str) -> None:
+    print(f"\nA whole run of examples/mnist.py --sample, {epochs} epochs", flush=True)
+    walls: dict[str, float] = {}
+    parts: Answer = {}
+    for name in (name for name in names if name.startswith(("npaae", "PyTorch"))):
+        start = time.perf_counter()
+        its_own = {"name": name} if walls else {"folder": folder}
+        with process("same_training" if walls else "mnist", backend=backend, **its_own) as ask:
+            parts |= ask(epochs)
+            walls[name] = time.perf_counter() - start
+    rows = [[name, f"{wall:.1f}", f"{walls['npaae'] / wall:.2f}"] for name, wall in walls.items()]
+    print_table([["", "seconds", "npaae / it"], *rows])
+    seconds = parts.pop("epochs")
+    parts["steps"] = sum(seconds) - parts["evaluation"]
+    parts["start and end"] = walls["npaae"] - sum(parts.values())
+    shares = ", ".join(f"{part} {spent / walls['npaae']:.1%}" for part, spent in parts.items())
+    print(f"npaae's time: {shares}. PyTorch neither saves nor draws.")
+    if epochs > 20:
+        ratio = sum(seconds[-10:]) / sum(seconds[1:11])
+        print(f"npaae's last ten epochs took {ratio:.2f} of the time of epochs 2 to 11.")
+
+
+def print_machine() -> None:
+    model = of_system("/proc/cpuinfo", r"model name\s*: (.*)") or platform.processor()
+    print(f"{model}, {os.cpu_count()} cores; NumPy {np.__version__}", end="")
+    for pool in threadpool_info():
+        if pool["user_api"] == "blas":
+            blas = f"{pool['internal_api']} {pool['version']}, kernel {pool['architecture']}"
+            print(f"; {blas}, threads: {pool['num_threads']}", end="")
+    print()
 
 
 def main() -> None:
-    parser = command_line.Parser(description=__doc__)
-    parser.add_argument("--backend", choices=DEVICES, default="numpy", help="cupy: npaae and PyTorch on the GPU")
-    parser.add_argument("--seconds", type=command_line.positive, default=10, help="time for each contender and configuration")
-    parser.add_argument("--growth", action="store_true", help="also other batch sizes and widths, some minutes more")
+    if sys.argv[1:2] == ["--contender"]:
+        answer_questions(*json.loads(sys.argv[2]))
+        return
+    parser = Parser(description=__doc__.split("\n")[0])
+    add, number = parser.add_argument, "positive integer"
+    add("--hidden", nargs="+", type=number, help="layer sizes (default: 256 128, then 1000 1000)")
+    add("--late", type=number, default=1500, help="steps before the turns (default: 1500)")
+    about = "of npaae's turns; the others do as many steps (default: 15)"
+    add("--seconds", type="positive number", default=15, help=about)
+    add("--backend", choices=("numpy", "cupy"), default="numpy", help="cupy: on a GPU")
+    add("--growth", action="store_true", help="time other batch sizes and widths instead")
+    about = "time the whole experiment of the report instead (default: 100 epochs)"
+    add("--whole-run", type=number, nargs="?", const=100, metavar="EPOCHS", help=about)
+    parser.add_data_flags(sample=True)
     flags = parser.parse_args()
-    xp = array_module(flags.backend)
 
-    def wait(result: object) -> object:
-        return xp.cuda.Device().synchronize() if flags.backend == "cupy" else result
-
-    for library in threadpool_info():
-        if library["user_api"] == "blas":
-            print(
-                f"NumPy computes with {library['internal_api']} {library['version']}, kernel {library['architecture']}",
-                end=", ",
-            )
-            print(f"{library['num_threads']} threads")
-    if why := why_no_pytorch(DEVICES[flags.backend]):
-        print(f"PyTorch {why}")
-    if not installed("jax", "optax"):
-        print("JAX is not installed and left out: pip install -e '.[bench]'")
-    print_step_table(flags.backend, flags.seconds, wait)
-    if flags.growth:
-        print_growth(flags.backend, flags.seconds, wait)
-    print_epoch(flags.backend)
+    print_machine()
+    names = available(flags.backend)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"names": names, "backend": flags.backend, "folder": folder}
+        if flags.whole_run:
+            print_whole_run(epochs=flags.whole_run, **settings)
+            return
+        digits = load_data("MNIST", flags.data_dir, sample=flags.sample)
+        print(f"Trained on {digits.source}, {len(digits.train_images):,} images", flush=True)
+        np.save(f"{folder}/images.npy", digits.train_images.reshape(-1, VISIBLE))
+        del digits
+        if flags.growth:
+            print_growth(flags.seconds, **settings)
+            return
+        for hidden in [flags.hidden] if flags.hidden else CONFIGURATIONS:
+            print_steps(hidden, flags.late, seconds=flags.seconds, **settings)
 
 
 if __name__ == "__main__":
-    command_line.launch(main)
+    launch(main)
