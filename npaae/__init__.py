@@ -4,7 +4,7 @@
 not imported here.
 """
 
-from . import data, gradcheck, layers, losses, metrics, optim, priors
+from . import data, gradcheck, layers, losses, metrics, optim, parallel, priors
 from .checks import BadFile, CannotWrite, Diverged, InvalidInput, Unavailable, UserError
 from .model import AdversarialAutoencoder
 from .training import Record, train
@@ -26,6 +26,7 @@ __all__ = [
     "losses",
     "metrics",
     "optim",
+    "parallel",
     "priors",
     "train",
 ]

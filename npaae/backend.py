@@ -88,6 +88,8 @@ def random_words(xp: ModuleType, rng: Generator, shape: tuple[int, ...]) -> Arra
 
     NumPy cuts four of each 64-bit word, which takes a third of the time of as many floats.
     """
+    if hasattr(rng, "random_words"):  # a rank's: see `parallel.RowsOf`
+        return rng.random_words(xp, shape)
     if isinstance(rng, np.random.Generator):
         size = prod(shape)
         words = rng.integers(2**64, size=-(-size // 4), dtype=np.uint64)
@@ -108,12 +110,21 @@ def blas_threads(xp: ModuleType, multiplications: int) -> Iterator[None]:
     second thread gains nothing, and two programs on two cores stand in each other's way. Whoever
     sets OPENBLAS_NUM_THREADS or OMP_NUM_THREADS decides instead.
     """
-    chosen = {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & os.environ.keys()
-    if xp is not np or multiplications >= 10**8 or chosen:
+    if xp is not np or multiplications >= 10**8 or _threads_chosen():
         yield
         return
     with _thread_pools().limit(limits=1, user_api="blas"):
         yield
+
+
+def one_blas_thread() -> None:
+    """Compute all matrix products on one thread from now on, unless the user chose otherwise."""
+    if not _threads_chosen():
+        _thread_pools().limit(limits=1, user_api="blas")
+
+
+def _threads_chosen() -> bool:
+    return bool({"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & os.environ.keys())
 
 
 @cache

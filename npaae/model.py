@@ -35,6 +35,7 @@ from .checks import InvalidInput, as_rows, checked_rows, host_array, unit_interv
 from .layers import Sequential, flatten, perceptron, sigmoid
 from .losses import bce_with_logits
 from .optim import Adam
+from .parallel import Ranks, RowsOf
 from .priors import Divisible, Prior, gaussian, to_config
 
 ROWS_AT_ONCE = 1000  # evaluation goes through the networks in pieces, to bound its memory
@@ -61,6 +62,8 @@ class AdversarialAutoencoder:
 
     backend: "numpy", "cupy" or "auto". dtype: "float32" to run, "float64" to audit. seed: a
     non-negative integer, which fixes the initial weights and all that training draws.
+
+    comm: an mpi4py communicator, on whose ranks this model is trained; see `npaae.parallel`.
 
     Attributes: `theta`, the flat parameter vector on the backend, in the order encoder, decoder,
     discriminator; `gradient`, of the same layout; `encoder`, `decoder` and `discriminator`, whose
@@ -89,6 +92,7 @@ class AdversarialAutoencoder:
         backend: str = "numpy",
         dtype: str = "float32",
         seed: int = 0,
+        comm: Any = None,
     ) -> None:
         if isinstance(hidden, str) or not isinstance(hidden, Sequence) or len(hidden) == 0:
             raise InvalidInput(f"hidden must be a sequence of positive integers, got {hidden!r}")
@@ -110,6 +114,7 @@ class AdversarialAutoencoder:
             "seed": checks.integer("seed", seed, 0),
         }
         self.xp = array_module(backend)
+        self.ranks = None if comm is None else Ranks(comm, self.xp)
         self.dtype = np.dtype(dtype)
         self.latent, self.visible, self.classes, self.seed = latent, visible, classes, seed
         self.epoch = 0
@@ -167,22 +172,31 @@ class AdversarialAutoencoder:
         from the prior, its loss, a sum of two means, is 2 ln 2 = 1.386, and the generator's is
         ln 2 = 0.693.
         """
-        x = unit_interval(as_rows(self.xp.asarray(x), self.visible), self.dtype)
+        x = as_rows(self.xp.asarray(x), self.visible)
         if (labels is None) != (self.classes == 0):
             raise InvalidInput(
                 f"labels must be given exactly if the model has classes, got {labels!r} "
                 f"with classes={self.classes}"
             )
+        if self.ranks:  # several processes: this one computes on its share of the rows
+            x, rng, labels = self.ranks.share(x, rng, labels)
+        x = unit_interval(x, self.dtype)
         reconstruction_loss = self.reconstruction_gradient(x, rng)
-        self.reconstruction_adam.step()
+        self._move(self.reconstruction_adam)
 
         codes, encoder_caches = self.encoder.forward(x, rng)  # serves phases 2 and 3
         discriminator_loss = self.discriminator_gradient(codes, rng, labels)
-        self.discriminator_adam.step()
+        self._move(self.discriminator_adam)
 
         generator_loss = self.generator_gradient(codes, encoder_caches, rng, labels)
-        self.generator_adam.step()
-        return reconstruction_loss, discriminator_loss, generator_loss
+        self._move(self.generator_adam)
+        losses = reconstruction_loss, discriminator_loss, generator_loss
+        return self.ranks.average_losses(losses) if self.ranks else losses
+
+    def _move(self, adam: Adam) -> None:
+        if self.ranks:
+            self.ranks.average(adam.gradient)
+        adam.step()
 
     def reconstruction_gradient(self, x: Array, rng: Generator | None) -> Array:
         """Phase 1: L = BCE(σ(decoder(encoder(x))), x), the mean over n · visible pixels.
@@ -251,6 +265,8 @@ class AdversarialAutoencoder:
 
         Raises InvalidInput unless the prior returns real numbers of that shape.
         """
+        if isinstance(rng, RowsOf):  # the batch's samples, of which this rank takes its own
+            return self.draw_prior(rng.whole, rng.n, rng.labels)[rng.rows]
         if labels is None:
             samples = self.prior(rng, n, self.latent)
         else:
@@ -358,15 +374,17 @@ class AdversarialAutoencoder:
         *,
         backend: str = "numpy",
         prior: Prior | None = None,
+        comm: Any = None,
     ) -> Self:
         """The model that `save` wrote, on either backend. It trains on as if it had never stopped.
 
         prior: replaces the saved one; needed if the model was trained with a prior of your own.
+        comm: as in the constructor; any number of ranks continues what another number began.
 
         Raises BadFile (a ValueError) if the file does not hold a whole model, OSError if it cannot
         be read, and InvalidInput if it needs a prior and got none, or one that does not work.
         """
-        return checkpoint.load(cls, path, backend, prior)
+        return checkpoint.load(cls, path, backend, prior, comm)
 
     def adams(self) -> dict[str, Adam]:
         """The three optimisers by name."""

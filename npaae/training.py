@@ -49,6 +49,8 @@ def train(
     the last batch holds what is left over. Order, masks and the prior's draws depend on the model's
     seed and the number of the epoch only, so a loaded model trains on as if it had never stopped.
 
+    If several ranks train the model, all of them must call this with the same arguments.
+
     labels: an integer for each training image if the model has classes; `model.classes` itself
     means "unlabelled".
 
@@ -63,6 +65,15 @@ def train(
     if test_images is not None:
         test_rows = model.xp.asarray(checked_rows(test_images, model.visible))
     row_labels = _checked_labels(model, labels, len(rows))
+    if model.ranks:
+        model.ranks.require_agreement(
+            model,
+            images=rows,
+            labels=row_labels,
+            test_images=test_rows,
+            epochs=epochs,
+            batch_size=batch_size,
+        )
     return _epochs(model, rows, row_labels, test_rows, epochs, batch_size)
 
 

@@ -1,0 +1,257 @@
+"""Data-parallel training: several processes, the ranks of MPI, train one model.
+
+Every loss here is a mean over the rows of the batch. So its gradient is a sum over rows, and a sum
+may be computed in pieces. If rank r has the n_r rows B_r of a batch of n,
+
+    L = 1/n Σᵢ ℓᵢ(θ)   ⇒   dL/dθ = 1/n Σᵢ dℓᵢ/dθ = Σ_r (n_r / n) · g_r,
+
+    g_r = 1/n_r Σ_{i ∈ B_r} dℓᵢ/dθ
+
+and g_r is what backpropagation makes of the rows of rank r alone. Each rank computes g_r and
+multiplies it by its weight n_r / n. One all-reduce then adds these up and hands every rank the sum.
+All ranks started from the same parameters and now take the same Adam step, so that they have the
+same parameters again, which no one has to send. Nothing is approximated: only the order of the
+additions differs from that of one process. A layer that looks at several rows at once, as batch
+normalisation does, is outside this argument.
+
+Each phase sums the slice of the gradient that its own Adam moves, by one all-reduce. The masks and
+the samples of the prior are those of the whole batch: each rank draws them all and keeps those of
+its rows. Drawing is some 2 % of a step, and it makes n ranks train the model that one trains.
+
+    comm = npaae.parallel.world()     # under `mpiexec -n 4 python …`; None without mpiexec
+    model = npaae.AdversarialAutoencoder(comm=comm)
+    for record in npaae.train(model, images): ...     # the same calls on every rank
+"""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from hashlib import sha256
+from importlib import import_module
+from io import StringIO
+from types import FrameType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from . import backend
+from .backend import Array, Generator, to_host
+from .checks import InvalidInput, Unavailable, one_line
+
+STOP = 32_767  # the tag of the message by which a rank passes a signal on to rank 0
+
+
+def _mpi() -> Any:
+    try:
+        return import_module("mpi4py.MPI")
+    except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
+        raise Unavailable(
+            f"training on several ranks needs mpi4py and an MPI library ({one_line(error)}); "
+            "install both with `pip install mpi4py mpich`"
+        ) from error
+
+
+def world() -> Any:
+    """The communicator of all ranks if mpiexec started this program with several, else None.
+
+    Raises Unavailable without mpi4py, or if mpiexec and mpi4py belong to two MPI libraries.
+    """
+    sizes = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # MPICH and its kin, Open MPI
+    started = max(int(os.environ.get(name, 1)) for name in sizes)
+    if started == 1 and "PMIX_RANK" not in os.environ:  # PMIx does not say how many
+        return None
+    comm = _mpi().COMM_WORLD
+    if comm.Get_size() < started:
+        raise Unavailable(
+            f"mpiexec must belong to the MPI library of mpi4py: it started {started} processes, "
+            f"which mpi4py does not see; install mpi4py for that library"
+        )
+    return comm if comm.Get_size() > 1 else None
+
+
+class Ranks:
+    """What a model needs of its communicator: the rank's rows, and sums over the ranks.
+
+    comm: an mpi4py communicator. On NumPy each rank computes on one thread, because the ranks of a
+    machine share its cores; OPENBLAS_NUM_THREADS or OMP_NUM_THREADS says otherwise. On CuPy the
+    ranks of a machine take its GPUs in turn, and an MPI library that cannot read a GPU's memory
+    gets a copy on the host.
+    """
+
+    def __init__(self, comm: Any, xp: ModuleType) -> None:
+        self.mpi, self.comm, self.xp = _mpi(), comm, xp
+        self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        self.weight = 1.0  # n_r / n of the batch at hand
+        self.direct = xp is np
+        if self.direct:
+            backend.one_blas_thread()
+        else:  # before the first array of the model is allocated
+            local = comm.Split_type(self.mpi.COMM_TYPE_SHARED).Get_rank()
+            xp.cuda.Device(local % xp.cuda.runtime.getDeviceCount()).use()
+            self.direct = "cuda" in (comm.Get_info().get("mpi_memory_alloc_kinds") or "")
+
+    def share(
+        self, x: Array, rng: Generator, labels: Array | None
+    ) -> tuple[Array, "RowsOf", Array | None]:
+        """This rank's rows of a batch, the generator of what belongs to them, and their labels.
+
+        A rank without rows takes one with weight 0, so that every rank goes the same way.
+        """
+        if self.rank == 0:
+            self._heed_signals()
+        n = len(x)
+        start, stop = (n * rank // self.size for rank in (self.rank, self.rank + 1))
+        self.weight = (stop - start) / n
+        rows = slice(start, max(stop, start + 1))
+        return x[rows], RowsOf(rng, n, rows, labels), None if labels is None else labels[rows]
+
+    def average(self, array: Array) -> None:
+        """Σ_r (n_r / n) · array_r, in place and on every rank."""
+        array *= self.weight
+        if not self.direct:
+            host = to_host(array)
+            self.comm.Allreduce(self.mpi.IN_PLACE, host)
+            array[...] = self.xp.asarray(host)
+            return
+        if self.xp is not np:
+            self.xp.cuda.get_current_stream().synchronize()  # MPI knows nothing of CUDA's streams
+        self.comm.Allreduce(self.mpi.IN_PLACE, array)
+
+    def average_losses(self, losses: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        """The losses of the whole batch, from those of each rank's rows."""
+        packed = self.xp.stack(losses)
+        self.average(packed)
+        return packed[0], packed[1], packed[2]
+
+    def require_agreement(self, model: Any, **arguments: Any) -> None:
+        """Raise InvalidInput, on every rank, unless all are to train the same model alike."""
+        from . import __version__
+
+        rates = [(adam.t, adam.learning_rate) for adam in model.adams().values()]
+        values = {
+            "version": __version__,
+            "configuration": (model.config, model.epoch, rates),
+            **model.arrays(),
+            **arguments,
+        }
+        own = np.frombuffer(b"".join(map(_digest, values.values())), np.uint8)
+        digests = np.empty((self.size, len(values), 32), np.uint8)
+        self.comm.Allgather(own, digests)
+        same = (digests == digests[0]).all(axis=(0, 2))
+        if not same.all():
+            different = [name for name, agreed in zip(values, same, strict=True) if not agreed]
+            raise InvalidInput(
+                f"comm must join ranks that train alike, but they differ in {', '.join(different)}"
+            )
+
+    def _heed_signals(self) -> None:
+        if self.comm.Iprobe(tag=STOP):
+            number = np.empty(1, np.intc)
+            self.comm.Recv(number, tag=STOP)
+            time.sleep(0.2)  # mpiexec signals all ranks, so this one may get the signal itself
+            signal.raise_signal(number[0])
+
+
+def _digest(value: Any) -> bytes:
+    if not hasattr(value, "dtype"):
+        return sha256(str(value).encode()).digest()
+    array = np.ascontiguousarray(to_host(value))
+    return sha256(f"{array.dtype} {array.shape}".encode() + array.tobytes()).digest()
+
+
+class RowsOf:
+    """A generator that draws for all n rows of a batch and returns this rank's rows.
+
+    It serves the layers, whose arrays have a row for each row of the batch, or, if the batch is
+    concatenated of k parts, for each row of each part. `whole`, `n`, `rows` and `labels` are the
+    generator, size and labels of the whole batch, and the slice of it that this rank has.
+    """
+
+    def __init__(self, whole: Generator, n: int, rows: slice, labels: Array | None) -> None:
+        self.whole, self.n, self.rows, self.labels = whole, n, rows, labels
+
+    def draw(self, function: Callable[[tuple[int, ...]], Array], shape: Any) -> Array:
+        """This rank's rows of `function(shape)`, whose first dimension is that of all rows."""
+        count, *features = shape if isinstance(shape, tuple) else (shape,)
+        parts, rest = divmod(count, self.rows.stop - self.rows.start)
+        if rest:
+            raise InvalidInput(
+                f"shape must have a row for each row of the batch, got {shape}: on several ranks a "
+                "layer can draw nothing else"
+            )
+        values = function((parts * self.n, *features)).reshape(parts, self.n, *features)
+        return values[:, self.rows].reshape(count, *features)
+
+    def random_words(self, xp: ModuleType, shape: tuple[int, ...]) -> Array:
+        return self.draw(partial(backend.random_words, xp, self.whole), shape)
+
+    def random(self, size: Any, **options: Any) -> Array:
+        return self.draw(lambda shape: self.whole.random(shape, **options), size)
+
+    def standard_normal(self, size: Any, **options: Any) -> Array:
+        return self.draw(lambda shape: self.whole.standard_normal(shape, **options), size)
+
+    def uniform(self, low: float = 0.0, high: float = 1.0, size: Any = None) -> Array:
+        return self.draw(lambda shape: self.whole.uniform(low, high, shape), size)
+
+    def integers(self, low: int, high: int | None = None, size: Any = None) -> Array:
+        return self.draw(lambda shape: self.whole.integers(low, high, shape), size)
+
+
+# One program: what the ranks of an example owe their user
+
+
+@contextmanager
+def rank_0_first() -> Iterator[None]:
+    """Let rank 0 go through the block before the others, which then find what it downloaded."""
+    comm = world()
+    if comm is not None and comm.Get_rank() > 0:
+        comm.Barrier()
+    try:
+        yield
+    finally:
+        if comm is not None and comm.Get_rank() == 0:
+            comm.Barrier()
+
+
+@contextmanager
+def one_program() -> Iterator[None]:
+    """Make the ranks of a program speak with one voice and end together.
+
+    Rank 0 alone prints and heeds Ctrl-C and SIGTERM, of which the others tell it. If a rank fails,
+    all end with its status. A failure that all ranks have in common is reported by rank 0. A rank
+    that fails alone would leave the others waiting for it; two seconds later it speaks for itself.
+    """
+    comm = world()
+    if comm is None:
+        yield
+        return
+    rank, stderr, unsaid = comm.Get_rank(), sys.stderr, StringIO()
+    if rank > 0:
+        sys.stdout, sys.stderr = StringIO(), unsaid
+
+        def tell(number: int, frame: FrameType | None) -> None:
+            comm.Send(np.array([number], np.intc), dest=0, tag=STOP)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, tell)
+    try:
+        yield
+    except BaseException as error:
+        status = error.code if isinstance(error, SystemExit) else 1
+        if status in (0, None):
+            raise
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+        if rank > 0:
+            time.sleep(2)
+            stderr.write(f"rank {rank}: {unsaid.getvalue()}")
+        for stream in (sys.stdout, stderr):
+            stream.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPI would add a line of its own
+        comm.Abort(status if isinstance(status, int) else 1)
