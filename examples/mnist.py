@@ -16,10 +16,11 @@ def main(name: str = "MNIST", epochs: int = 100) -> None:
         print_results([flags.out], flags.data_dir, sample=flags.sample, backend=flags.backend)
         return
 
+    comm = npaae.parallel.world()  # None unless mpiexec started several of this program
     images = load_data(name, flags.data_dir, sample=flags.sample)
     if flags.resume:
         path = flags.out / "model.npz"
-        model = npaae.AdversarialAutoencoder.load(path, backend=flags.backend)
+        model = npaae.AdversarialAutoencoder.load(path, backend=flags.backend, comm=comm)
     else:
         model = npaae.AdversarialAutoencoder(
             hidden=flags.hidden,
@@ -30,6 +31,7 @@ def main(name: str = "MNIST", epochs: int = 100) -> None:
             backend=flags.backend,
             dtype=flags.dtype,
             seed=flags.seed,
+            comm=comm,
         )
 
     with Run(

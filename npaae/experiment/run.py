@@ -38,7 +38,7 @@ from typing import Any, Self, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from .. import __version__, checks, data
+from .. import __version__, checks, data, parallel
 from ..checkpoint import remove_partial, replacing
 from ..checks import BadFile, Diverged, InvalidInput, Unavailable, one_line
 from ..model import AdversarialAutoencoder
@@ -70,7 +70,8 @@ class Run:
     discarded. bar: show a progress bar if there is a terminal.
 
     Whatever ends the block, losses.csv and model.npz hold every whole epoch. Ctrl-C and SIGTERM
-    draw the last of them.
+    draw the last of them. If several ranks train the model, all enter the block; rank 0 alone keeps
+    the folder.
 
     Entering raises InvalidInput if the folder holds or is used by another run, or if the run to be
     resumed had other data or has more epochs; BadFile if its files are damaged; and OSError.
@@ -89,6 +90,9 @@ class Run:
     history: list[Record] = field(default_factory=list, init=False)
 
     def __enter__(self) -> Self:
+        self._mine = not self.model.ranks or self.model.ranks.rank == 0
+        if not self._mine:  # another rank writes, prints and draws
+            return self
         import_plots()  # may fail, and better now than after the training
         self._start, self._drawing_seconds = time.perf_counter(), 0.0
         self.folder = _new_folder(self.name.lower()) if self.out is None else self.out
@@ -155,6 +159,8 @@ class Run:
 
     def record(self, record: Record) -> None:
         """Keep an epoch: its row in losses.csv, and the model. Ctrl-C does not part the two."""
+        if not self._mine:
+            return
         with uninterrupted():
             self._write_losses([*self.history, record])
             self._save()
@@ -162,6 +168,8 @@ class Run:
 
     def draw(self) -> None:
         """Draw every figure, from the model as it is."""
+        if not self._mine:
+            return
         start = time.perf_counter()
         plots, model, dataset = import_plots(), self.model, self.dataset
         images, labels = dataset.test_images, dataset.test_labels
@@ -179,6 +187,8 @@ class Run:
         self._drawing_seconds += time.perf_counter() - start
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if not self._mine:
+            return
         with self._exit_stack:
             if kind is None:
                 elapsed = time.perf_counter() - self._start
@@ -273,7 +283,8 @@ def load_data(name: str, data_dir: Path | None = None, *, sample: bool = False) 
     if name not in loaders:
         raise InvalidInput(f"name must be one of {', '.join(loaders)}, got {name!r}")
     try:
-        return loaders[name](data_dir)
+        with parallel.rank_0_first():
+            return loaders[name](data_dir)
     except Unavailable as error:
         if name != "MNIST" or data_dir is not None:
             raise

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from .. import parallel
 from ..checks import InvalidInput, UserError
 
 
@@ -23,13 +24,21 @@ def launch(main: Callable[[], None]) -> None:
 
     A mistake of its user is one sentence on stderr, with status 2 for a wrong argument and 1 if the
     machine lacks something. Ctrl-C is status 130 and SIGTERM 143. A defect keeps its traceback.
+    Under mpiexec the ranks are one program: see `parallel.one_program`.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without "σ" is no error
     signal.signal(signal.SIGTERM, _terminate)
-    try:
+    with _ending(), parallel.one_program(), _ending():
         main()
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """End the program with a sentence and a status, whatever its user can be told about."""
+    try:
+        yield
     except UserError as error:
         _fail(str(error), status=2 if isinstance(error, InvalidInput) else 1)
     except BrokenPipeError:
