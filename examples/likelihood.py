@@ -20,6 +20,7 @@ import npaae
 from npaae import InvalidInput, metrics
 from npaae.experiment import Parser, launch
 
+HIDDEN = (1000, 1000)
 RECONSTRUCTION, DISCRIMINATOR, GENERATOR = 5e-4, 5e-4, 2e-4  # learning rates of the first epoch
 LATER = 0.4  # of these rates, in the second half of the epochs
 HORIZON = 15  # epochs that the average reaches back
@@ -105,7 +106,7 @@ def trained(
 def saved_or_new(path: Path, seed: int) -> npaae.AdversarialAutoencoder:
     """The model in `path`, or a new one if there is none."""
     model = npaae.AdversarialAutoencoder(
-        hidden=(1000, 1000),
+        hidden=HIDDEN,
         latent=8,
         prior=npaae.priors.gaussian(std=5.0),
         dropout=0.25,

@@ -1,22 +1,28 @@
-"""Running the examples as their users do: as programs, on a few hundred images, in a folder of their own."""
+"""Runs the examples as their users do: as programs, on a few hundred images, in a folder."""
 
 import csv
 import io
 import os
-import pty
 import runpy
 import signal
 import subprocess
 import sys
-import termios
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
+
+import numpy as np
+import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 FIGURES = {f"{name}.png" for name in ("losses", "samples", "manifold", "latent", "reconstructions")}
 FILES = FIGURES | {"losses.csv", "model.npz", "config.json"}
+
+sys.path.append(str(EXAMPLES))  # as for a program that lies there
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and terminals")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limits on files")
 
 
 def command(*arguments, example="mnist.py"):
@@ -24,11 +30,12 @@ def command(*arguments, example="mnist.py"):
 
 
 def run(*arguments, example="mnist.py", **options):
-    return subprocess.run(command(*arguments, example=example), capture_output=True, text=True, timeout=120, **options)
+    line = command(*arguments, example=example)
+    return subprocess.run(line, capture_output=True, text=True, timeout=300, **options)
 
 
 def run_here(*arguments, example="mnist.py"):
-    """`run` in this process, which is sooner done; for what ends before it trains, or need not be equal to the last bit."""
+    """`run` in this process, which is faster."""
     argv, handler = sys.argv, signal.getsignal(signal.SIGTERM)
     out, err, status = io.StringIO(), io.StringIO(), 0
     sys.argv = command(*arguments, example=example)[1:]
@@ -43,57 +50,89 @@ def run_here(*arguments, example="mnist.py"):
     return SimpleNamespace(returncode=status, stdout=out.getvalue(), stderr=err.getvalue())
 
 
+def assert_refused(process, status, *words):
+    """The program ended with this status and one sentence on stderr, which has all the words."""
+    assert process.returncode == status, process.stderr
+    assert len(process.stderr.splitlines()) == 1, process.stderr
+    assert ".py: error: " in process.stderr
+    for word in words:
+        assert str(word) in process.stderr
+
+
 def files(folder):
     return {path.name for path in folder.iterdir()}
 
 
 def rows(folder):
-    with open(folder / "losses.csv", newline="") as file:
-        return list(csv.DictReader(file))
+    """The rows of losses.csv, or none if it does not exist yet."""
+    path = folder / "losses.csv"
+    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+
+
+def assert_equal_runs(folder, other):
+    """Equal bit for bit: parameters, moments, step counts, losses and figures."""
+    assert files(folder) == files(other) == FILES
+    with np.load(folder / "model.npz") as ours, np.load(other / "model.npz") as theirs:
+        assert ours.files == theirs.files
+        for name in ours.files:
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    assert [row | {"seconds": 0} for row in rows(folder)] == [
+        row | {"seconds": 0} for row in rows(other)
+    ]
+    for name in FIGURES:
+        assert (folder / name).read_bytes() == (other / name).read_bytes(), name
 
 
 def on_a_terminal(*arguments, size=(24, 80), log=None):
-    """What a run shows on a terminal of so many lines and columns; with `log`, its standard output goes there."""
+    """What a run shows on a terminal of so many lines and columns; its stdout may go to a log."""
+    import pty
+    import termios
+
     controller, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, size)
     with open(log or os.devnull, "w") as file:
-        process = subprocess.Popen(command(*arguments), stdout=file if log else terminal, stderr=terminal)
+        out = file if log else terminal
+        process = subprocess.Popen(command(*arguments), stdout=out, stderr=terminal)
     os.close(terminal)
     shown = b""
     try:
         while piece := os.read(controller, 4096):
             shown += piece
-    except OSError:  # how Linux says that the other end is closed
+    except OSError:  # Linux says so that the other end is closed
         pass
     os.close(controller)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=300) == 0
     return shown.decode()
 
 
 def wait_for(condition, process):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not condition():
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "the run did not get that far in a minute"
+        assert time.monotonic() < deadline, "the run did not get that far"
         time.sleep(0.02)
 
 
-def heed_interrupts():
-    """A shell that starts the tests in the background makes their children ignore SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+@contextmanager
+def started(*arguments):
+    """A program under way, which is killed at the end of the block if it has not ended."""
+
+    def heed_interrupts():  # which children of a background shell ignore
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command(*arguments), **pipes, preexec_fn=heed_interrupts) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def stopped(folder, digits, after_rows, number=signal.SIGINT):
-    """A run that is sent a signal after some epochs: its exit status and what it printed."""
-    arguments = command("--data-dir", digits, "--epochs", 100_000, "--hidden", 32, "--out", folder)
-    with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
-    ) as process:
-        try:
-            started = folder / "losses.csv"
-            wait_for(lambda: started.exists() and started.read_text().count("\n") > after_rows, process)
-            process.send_signal(number)
-            out, err = process.communicate(timeout=60)
-        finally:
-            process.kill()  # lest a run that did not stop outlive the test
+    """A run that gets a signal after some epochs: its exit status and what it printed."""
+    line = ("--data-dir", digits, "--epochs", 10**5, "--hidden", 32, "--out", folder)
+    with started(*line) as process:
+        wait_for(lambda: len(rows(folder)) >= after_rows, process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=300)
     return process.returncode, out, err

@@ -1,0 +1,1 @@
+from .. import running  # noqa: F401  # makes the examples importable

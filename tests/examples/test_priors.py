@@ -1,0 +1,43 @@
+"""priors.py: a model and a column of the figure for each distribution."""
+
+import numpy as np
+import pytest
+
+from ..running import assert_refused, run_here
+
+
+@pytest.mark.slow
+def test_every_prior_is_imposed_and_drawn_in_one_figure(digits, tmp_path):
+    figure = tmp_path / "new" / "priors.png"
+    process = run_here("--data-dir", digits, "--epochs", 1, "--out", figure, example="priors.py")
+    assert process.returncode == 0
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    *lines, last = process.stdout.splitlines()
+    assert last == f"Drawn in {figure}"
+    assert ["in their own part" in line for line in lines] == [False] * 4 + [True, False, True]
+    losses = [float(line.split("reconstruction ")[1].split(",")[0]) for line in lines]
+    assert np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [(["--epochs", 0], ["--epochs", "positive integer"]), (["--what"], ["--what"])],
+)
+def test_a_wrong_flag_is_refused(flags, words):
+    assert_refused(run_here(*flags, example="priors.py"), 2, *words)
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_training(digits, tmp_path):
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "priors.png"
+    process = run_here("--data-dir", digits, "--out", out, example="priors.py")
+    assert_refused(process, 1, tmp_path / "file")
+    assert process.stdout == ""
+
+
+def test_a_figure_that_exists_is_not_replaced(digits, tmp_path):
+    out = tmp_path / "priors.png"
+    out.write_text("an old one")
+    process = run_here("--data-dir", digits, "--out", out, example="priors.py")
+    assert_refused(process, 2, out, "exists")
+    assert out.read_text() == "an old one"

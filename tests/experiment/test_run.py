@@ -1,0 +1,457 @@
+"""The folder of a run: what it holds, that nothing is lost however it ends, how it continues."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+import npaae
+from npaae import BadFile, CannotWrite, InvalidInput
+from npaae.experiment import Run, import_plots, reopen
+
+from .. import running
+from ..idx_files import write_set
+from ..running import FILES, assert_equal_runs, assert_refused, files, rows, run, run_here
+
+
+def saved_model(folder):
+    return npaae.AdversarialAutoencoder.load(folder / "model.npz")
+
+
+def a_run(folder, **options):
+    """A run in this process, of a small model on the bundled sample."""
+    model, sample = npaae.AdversarialAutoencoder(hidden=(4,)), npaae.data.mnist_sample()
+    return Run(folder, "MNIST", model, sample, epochs=10**9, batch_size=100, **options)
+
+
+def a_record(epoch):
+    return npaae.Record(epoch, 0.2, 1.3, 0.8, 0.2, (0.0, 0.0), (5.0, 5.0), 1.0)
+
+
+@pytest.fixture
+def ctrl_c():
+    """Python's own handling of Ctrl-C, even if the tests run in the background of a shell."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+# What a run leaves behind
+
+
+def test_a_run_leaves_every_file_and_nothing_else(finished):
+    folder, process = finished
+    assert (process.returncode, process.stderr) == (0, "")
+    assert files(folder) == FILES
+    for name in running.FIGURES:
+        content = (folder / name).read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) > 5_000
+
+
+def test_the_losses_are_the_records_of_training_column_by_column(finished, digits):
+    mine, table = npaae.data.mnist(digits), rows(finished[0])
+    codes = ["code_mean_0", "code_mean_1", "code_std_0", "code_std_1"]
+    assert [*table[0]] == [*npaae.Record._fields[:5], *codes, "seconds"]
+    model = npaae.AdversarialAutoencoder(hidden=(32, 16))
+    records = npaae.train(model, mine.train_images, test_images=mine.test_images, epochs=3)
+    for row, record in zip(table, records, strict=True):
+        expected = (*record[:5], *record.code_mean, *record.code_std)
+        assert [float(value) for value in row.values()][:-1] == pytest.approx(expected, abs=5e-7)
+        assert float(row["seconds"]) > 0
+
+
+def test_the_model_is_the_one_that_was_trained_and_the_configuration_is_its_own(finished, digits):
+    config, model = json.loads((finished[0] / "config.json").read_text()), saved_model(finished[0])
+    assert (config["name"], config["epochs"], config["batch_size"]) == ("MNIST", 3, 100)
+    assert (model.epoch, model.config["hidden"]) == (3, (32, 16))
+    assert config["model"] == json.loads(json.dumps(model.config))
+    assert (config["data"], config["data_dir"]) == (f"MNIST from {digits}", str(digits))
+    assert (config["train_images"], config["test_images"]) == (300, 100)
+    assert config["versions"]["numpy"] == np.__version__
+
+
+def test_a_log_says_where_the_results_are_and_has_one_line_per_epoch(finished):
+    first, *epochs, last = finished[1].stdout.splitlines()
+    assert first.endswith(f"300 images, 100 to test. Results go to {finished[0]}")
+    pattern = r"epoch \d/3  reconstruction 0\.\d{4}  discriminator \d\.\d{4}  generator \d.*"
+    assert [bool(re.fullmatch(pattern, line)) for line in epochs] == [True] * 3
+    drawing = r"3 epochs in \d+ s, \d+\.\d s of it drawing\. Results are in .*"
+    assert re.fullmatch(drawing, last)
+
+
+def test_without_a_folder_new_ones_are_made_one_after_the_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mnist-1").mkdir(parents=True)
+    for number in (2, 3):
+        with a_run(None) as run:
+            assert run.folder.name == f"mnist-{number}"
+
+
+BAR = r"2/2 \[\d\d:\d\d<\d\d:\d\d,.*, R 0\.\d{4}  D \d\.\d{4}  G \d\.\d{4}\]"
+
+
+@running.posix
+@pytest.mark.parametrize(
+    ("flags", "size", "shows", "hides"),
+    [
+        ([], (24, 80), BAR, "epoch 1/2"),
+        pytest.param(["--no-progress"], (24, 80), "epoch 2/2  rec", "%|", marks=pytest.mark.slow),
+        pytest.param([], (0, 0), "epoch 2/2  rec", "%|", marks=pytest.mark.slow),
+    ],
+)
+def test_a_terminal_shows_a_bar_unless_lines_are_wanted_or_it_has_no_size(
+    digits, tmp_path, flags, size, shows, hides
+):
+    small = ("--data-dir", digits, "--epochs", 2, "--hidden", 8, "--out", tmp_path / "run")
+    text = running.on_a_terminal(*small, *flags, size=size)
+    assert re.search(shows, text), text
+    assert hides not in text
+
+
+@running.posix
+def test_a_log_has_its_lines_even_if_the_bar_is_on_a_terminal(digits, tmp_path):
+    small = ("--data-dir", digits, "--epochs", 2, "--hidden", 8, "--out", tmp_path / "run")
+    assert "2/2 [" in running.on_a_terminal(*small, log=tmp_path / "log")
+    assert "epoch 2/2  reconstruction" in (tmp_path / "log").read_text()
+
+
+# Stopping
+
+
+@running.posix
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_draw_once_more_and_say_how_to_continue(
+    digits, tmp_path, number, status
+):
+    folder = tmp_path / "run"
+    got, out, err = running.stopped(folder, digits, after_rows=3, number=number)
+    assert (got, err) == (status, "")
+    assert files(folder) == FILES
+    *_, advice, last = out.splitlines()
+    done = rf"Stopped after \d+ epochs\. Results are in {folder}; "
+    assert re.fullmatch(rf"{done}continue with --resume --out {folder}", advice)
+    assert last == "Drawing the last whole epoch"
+    assert saved_model(folder).epoch == len(rows(folder)) >= 3
+
+
+@running.posix
+@pytest.mark.slow
+@pytest.mark.parametrize("after_rows", [1, 2, 5, 9, 14])
+def test_whenever_ctrl_c_comes_the_files_are_whole_and_of_one_epoch(digits, tmp_path, after_rows):
+    status, _, err = running.stopped(tmp_path / "run", digits, after_rows)
+    assert (status, err) == (130, "")
+    assert files(tmp_path / "run") == FILES
+    assert saved_model(tmp_path / "run").epoch == len(rows(tmp_path / "run"))
+
+
+def test_ctrl_c_draws_the_saved_model_not_one_in_the_middle_of_a_step(tmp_path):
+    run = a_run(tmp_path)
+    saved = run.model.theta.copy()
+
+    with suppress(KeyboardInterrupt), run:
+        run.model.theta[:] = 7
+        raise KeyboardInterrupt
+    assert files(tmp_path) == FILES
+    np.testing.assert_array_equal(run.model.theta, saved)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_between_an_epochs_two_files_waits_for_both(monkeypatch, tmp_path):
+    with a_run(tmp_path) as run:
+        save = run.model.save
+
+        def interrupted_save(path):
+            assert len(rows(tmp_path)) == 1
+            signal.raise_signal(signal.SIGINT)
+            save(path)
+
+        monkeypatch.setattr(run.model, "save", interrupted_save)
+        run.model.epoch = 1
+        with pytest.raises(KeyboardInterrupt):
+            run.record(a_record(1))
+    assert saved_model(tmp_path).epoch == len(rows(tmp_path)) == len(run.history) == 1
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_waits_for_matplotlibs_import(monkeypatch):
+    monkeypatch.delitem(sys.modules, "npaae.plots", raising=False)
+    monkeypatch.delattr(npaae, "plots", raising=False)
+
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name == "npaae.plots":
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    with pytest.raises(KeyboardInterrupt):
+        import_plots()
+    assert hasattr(sys.modules["npaae.plots"], "losses")
+
+
+def test_an_epoch_that_could_not_be_saved_is_not_counted(monkeypatch, tmp_path, capsys):
+    def fail(path):
+        raise CannotWrite("full")
+
+    with suppress(CannotWrite), a_run(tmp_path) as run:
+        monkeypatch.setattr(run.model, "save", fail)
+        run.record(a_record(1))
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Stopped after 0 epochs.")
+
+
+# Continuing
+
+
+def test_a_resumed_run_equals_one_that_never_stopped_bit_for_bit(finished, digits, tmp_path):
+    folder = tmp_path / "run"
+    first = run("--data-dir", digits, "--epochs", 1, "--hidden", 32, 16, "--out", folder)
+    second = run("--resume", "--epochs", 3, "--out", folder)
+    assert (first.returncode, second.returncode, second.stderr) == (0, 0, "")
+    assert second.stdout.startswith(f"Continuing after 1 epoch on MNIST from {digits}: ")
+    assert "epoch 1/3" not in second.stdout
+    assert "epoch 2/3" in second.stdout
+    assert_equal_runs(folder, finished[0])
+
+
+def test_resuming_a_finished_run_restores_its_figures_and_clears_what_was_half_written(
+    finished, copied
+):
+    (copied / "samples.png").unlink()
+    (copied / ".model.npz.123.partial").write_bytes(b"half")
+    process = run("--resume", "--out", copied)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert_equal_runs(copied, finished[0])
+
+
+def test_a_row_that_a_killed_run_wrote_before_its_model_is_dropped(finished, copied):
+    with open(copied / "losses.csv", "a") as file:
+        file.write("4,9,9,9,9,9,9,9,9,9\n")
+    assert run_here("--resume", "--out", copied).returncode == 0
+    assert rows(copied) == rows(finished[0])
+
+
+def test_a_run_whose_model_is_lost_is_not_silently_started_again(copied):
+    (copied / "model.npz").unlink()
+    process = run_here("--resume", "--out", copied)
+    assert_refused(process, 1, f"{copied / 'model.npz'} cannot be used: No such file")
+    assert len(rows(copied)) == 3
+
+
+@running.posix
+def test_two_runs_at_once_in_one_folder_are_refused(digits, tmp_path):
+    folder = tmp_path / "run"
+    line = ("--data-dir", digits, "--epochs", 10**5, "--hidden", 8, "--out", folder)
+    with running.started(*line) as process:
+        running.wait_for(lambda: (folder / "config.json").exists(), process)
+        for flags in (["--resume"], ["--overwrite", "--data-dir", digits]):
+            second = run_here(*flags, "--out", folder)
+            assert_refused(second, 2, f"{folder} is in use by another run")
+    with reopen_as_run(folder):
+        pass  # free again
+
+
+def reopen_as_run(folder):
+    _, model, dataset = reopen(folder)
+    return Run(folder, "MNIST", model, dataset, epochs=10**9, batch_size=100, resume=True)
+
+
+def test_the_same_data_in_another_place_are_the_same_data(copied, digits, tmp_path):
+    shutil.copytree(digits, tmp_path / "moved")
+    process = run_here("--resume", "--out", copied, "--data-dir", tmp_path / "moved")
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_overwriting_discards_the_run_and_keeps_what_is_not_its_own(copied, digits):
+    (copied / "notes.txt").write_text("mine")
+    (copied / "explore.html").write_text("the discarded run's")
+    small = ("--data-dir", digits, "--epochs", 1, "--hidden", 8)
+    assert run_here("--overwrite", *small, "--out", copied).returncode == 0
+    assert files(copied) == FILES | {"notes.txt"}
+    assert len(rows(copied)) == 1
+
+
+@running.linux
+@pytest.mark.slow
+def test_a_run_killed_twenty_times_ends_as_one_that_never_was(digits, tmp_path):
+    killed, whole, rng = tmp_path / "killed", tmp_path / "whole", np.random.default_rng(0)
+    flags = ("--data-dir", digits, "--hidden", 32, 16, "--batch-size", 20, "--epochs", 200)
+    for kill in range(21):
+        go_on = ("--resume",) if (killed / "config.json").exists() else ()
+        with running.started(*flags, *go_on, "--out", killed) as process:
+            if kill == 20:
+                process.communicate(timeout=300)
+                assert process.returncode == 0
+                break
+            goal = len(rows(killed)) + int(rng.integers(1, 6))
+            running.wait_for(lambda goal=goal: len(rows(killed)) >= goal, process)
+            time.sleep(rng.uniform(0, 0.03))  # anywhere: in a step, a write, a rename
+    assert run(*flags, "--out", whole).returncode == 0
+    assert_equal_runs(killed, whole)
+
+
+# What is refused, before anything is touched
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(finished, digits):
+    folder, _ = finished
+    before = (folder / "losses.csv").read_bytes()
+    process = run_here("--data-dir", digits, "--epochs", 1, "--out", folder)
+    assert_refused(process, 2, folder, "losses.csv", "--resume", "--overwrite", "--out")
+    assert (folder / "losses.csv").read_bytes() == before
+
+
+def test_somebody_elses_model_in_the_folder_is_not_overwritten(tmp_path):
+    (tmp_path / "model.npz").write_bytes(b"precious")
+    with pytest.raises(InvalidInput, match=r"model\.npz"), a_run(tmp_path):
+        pass
+    assert files(tmp_path) == {"model.npz"}
+    assert (tmp_path / "model.npz").read_bytes() == b"precious"
+
+
+def test_a_run_does_not_become_shorter(finished, copied):
+    process = run_here("--resume", "--out", copied, "--epochs", 2)
+    assert_refused(process, 2, "--epochs must be at least 3", copied, "got 2")
+    assert_equal_runs(copied, finished[0])
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("config.json", "{", ""),
+        ("config.json", '"model": {', '"modle": {'),
+        ("config.json", '"batch_size": 100', '"batch_size": "many"'),
+        ("config.json", '"epochs": 3', '"epochs": 0'),
+        ("config.json", '"data_dir": "', '"data_dir": 5, "was": "'),
+        ("config.json", '"backend": "numpy"', '"backend": ["numpy"]'),
+        ("config.json", '"std": 5.0', '"std": 4.0'),  # not model.npz's
+        ("losses.csv", "\n2,", "\n5,"),
+        ("losses.csv", "\n3,0", "\n3,x"),
+        ("losses.csv", "epoch,", "epochs,"),
+        ("losses.csv", "\n2,", "\n2" + 140_000 * "2" + ","),
+        ("losses.csv", "\n3,0.", "\n3,1e999"),
+        ("losses.csv", "\n3,", "\n3,3,"),
+    ],
+)
+def test_a_damaged_run_is_refused_by_name_and_left_as_it_is(copied, file, old, new):
+    text = (copied / file).read_text()
+    assert old in text
+    (copied / file).write_text(text.replace(old, new, 1))
+    before = {path: path.read_bytes() for path in copied.iterdir()}
+    process = run_here("--resume", "--out", copied)
+    assert_refused(process, 1, file, "is damaged")
+    assert {path: path.read_bytes() for path in copied.iterdir()} == before
+
+
+@running.linux
+def test_overwriting_what_cannot_be_written_keeps_the_old_run(finished, copied, digits):
+    process = run("--overwrite", "--data-dir", digits, "--out", copied, preexec_fn=no_files(1000))
+    assert_refused(process, 1, "model.npz cannot be written: File too large", "old file is intact")
+    assert_equal_runs(copied, finished[0])
+
+
+def no_files(longer_than):
+    import resource
+
+    limit = (longer_than, longer_than)
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
+@pytest.mark.parametrize("out", ["file", "file/run"])
+def test_a_folder_that_cannot_be_made_is_refused_before_training(digits, tmp_path, out):
+    (tmp_path / "file").touch()
+    process = run_here("--data-dir", digits, "--out", tmp_path / out)
+    assert_refused(process, 1, f"{tmp_path / out} cannot be used")
+    assert process.stdout == ""
+
+
+@running.linux
+def test_a_full_disk_is_found_before_training(digits, tmp_path):
+    process = run("--data-dir", digits, "--out", tmp_path / "run", preexec_fn=no_files(0))
+    assert_refused(process, 1, f"{tmp_path / 'run' / 'model.npz'} cannot be written")
+    assert process.stdout == ""
+
+
+@running.linux
+def test_a_disk_that_fills_up_leaves_the_last_whole_epoch_to_continue_from(digits, tmp_path):
+    import resource
+
+    folder = tmp_path / "run"
+    line = ("--data-dir", digits, "--epochs", 10**5, "--hidden", 32, "--out", folder)
+    with running.started(*line) as process:
+        running.wait_for(lambda: len(rows(folder)) >= 3, process)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (10, 10))  # bytes
+        out, err = process.communicate(timeout=300)
+    ended = subprocess.CompletedProcess(line, process.returncode, out, err)
+    assert_refused(ended, 1, folder, "cannot be written: File too large", "old file is intact")
+    epoch = saved_model(folder).epoch
+    assert epoch >= 2  # the model of the third row may have been the first not to fit
+    assert run_here("--resume", "--epochs", epoch + 1, "--out", folder).returncode == 0
+    assert saved_model(folder).epoch == epoch + 1
+    assert files(folder) == FILES
+
+
+def test_training_that_diverges_is_one_sentence_and_keeps_the_last_whole_epoch(digits, tmp_path):
+    small = ("--data-dir", digits, "--epochs", 2, "--hidden", 8, "--out", tmp_path / "run")
+    process = run_here("--prior-std", 1e38, *small)
+    assert_refused(process, 1, "training diverged in epoch 1, step", "discriminator loss")
+    last = process.stdout.splitlines()[-1]
+    assert last == f"Stopped after 0 epochs. Results are in {tmp_path / 'run'}"
+    assert saved_model(tmp_path / "run").epoch == 0
+
+
+def test_settings_that_matplotlib_refuses_are_one_sentence_before_training(digits, tmp_path):
+    environment = os.environ | {"MPLBACKEND": "nonsense"}
+    process = run("--data-dir", digits, "--out", tmp_path / "run", env=environment)
+    assert_refused(process, 1, "MPLBACKEND", "'nonsense'")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_users_matplotlib_style_does_not_change_the_pictures(finished, copied, tmp_path):
+    style = "text.usetex: True\nlines.linewidth: 9\nfigure.facecolor: black\n"
+    (tmp_path / "matplotlibrc").write_text(style)
+    environment = os.environ | {"MPLCONFIGDIR": str(tmp_path)}
+    process = run("--resume", "--out", copied, env=environment)
+    assert process.returncode == 0, process.stderr
+    assert_equal_runs(copied, finished[0])
+
+
+# Opening a run again
+
+
+def test_a_run_is_reopened_with_its_model_and_its_data(finished, digits):
+    config, model, dataset = reopen(finished[0])
+    assert (config["name"], model.epoch, dataset.source) == ("MNIST", 3, f"MNIST from {digits}")
+
+
+def test_a_run_on_the_sample_is_reopened_without_being_told(tmp_path):
+    with a_run(tmp_path):
+        pass
+    assert reopen(tmp_path)[2].source == npaae.data.mnist_sample().source
+
+
+def test_a_run_is_reopened_with_its_own_data_or_none(finished, tmp_path):
+    write_set(tmp_path)
+    with pytest.raises(InvalidInput, match="not the same data"):
+        reopen(finished[0], tmp_path)
+
+
+def test_a_folder_with_files_of_two_runs_is_not_reopened(copied):
+    npaae.AdversarialAutoencoder(hidden=(4,)).save(copied / "model.npz")
+    with pytest.raises(BadFile, match="two runs"):
+        reopen(copied)
+
+
+def test_a_run_on_unknown_data_is_not_reopened(copied):
+    text = (copied / "config.json").read_text()
+    (copied / "config.json").write_text(text.replace('"name": "MNIST"', '"name": "CIFAR"'))
+    with pytest.raises(InvalidInput, match="CIFAR"):
+        reopen(copied)

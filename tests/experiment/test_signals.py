@@ -1,0 +1,125 @@
+"""How a program ends, and when Ctrl-C and SIGTERM must wait."""
+
+import errno
+import os
+import shlex
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from npaae import BadFile, InvalidInput, Unavailable
+from npaae.experiment import launch
+from npaae.experiment.signals import Terminated, uninterrupted
+
+from ..running import FILES, command, files, posix
+
+NUMBERS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+
+
+@pytest.fixture(autouse=True)
+def own_signals(monkeypatch):
+    """Python's handling of Ctrl-C and that of `launch` of SIGTERM, for the length of a test."""
+    previous = {number: signal.getsignal(number) for number in NUMBERS}
+    monkeypatch.setattr("sys.argv", ["mnist.py"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    launch(lambda: None)
+    yield
+    for number, handler in previous.items():
+        signal.signal(number, handler)
+
+
+def ending(error):
+    """The status with which a program ends that raises this."""
+
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        launch(main)
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InvalidInput("seed must be 3"), 2),
+        (Unavailable("CuPy is missing"), 1),
+        (BadFile("model.npz is damaged"), 1),
+        (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "data/x"), 1),
+        (OSError("disk on fire"), 1),
+        (BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)), 1),
+        (MemoryError("Unable to allocate 3 TiB"), 1),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_users_mistake_is_one_sentence_with_a_status(error, status, capsys):
+    assert ending(error) == status
+    printed = capsys.readouterr().err
+    assert printed.startswith("mnist.py: error: ")
+    assert printed.count("\n") == 1
+    what = "output" if isinstance(error, BrokenPipeError) else error.args[-1]
+    assert what in printed
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (Terminated(), 143)])
+def test_ctrl_c_and_sigterm_end_a_program_in_silence(error, status, capsys):
+    assert ending(error) == status
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        launch(lambda: 1 / 0)
+
+
+@posix
+def test_a_reader_that_ends_is_told_once(digits, tmp_path):
+    line = ("--data-dir", digits, "--epochs", 1, "--hidden", 8, "--out", tmp_path / "run")
+    shell = f"{shlex.join(command(*line))} | true"
+    process = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=300)
+    assert len(process.stderr.splitlines()) == 1
+    assert "the program that read the output has ended" in process.stderr
+
+
+@posix
+def test_a_terminal_with_few_characters_and_a_closed_stderr_do_not_stop_a_run(digits, tmp_path):
+    odd = tmp_path / "größe-σ"
+    line = command("--data-dir", digits, "--epochs", 1, "--hidden", 8, "--out", odd)
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    shell = ["sh", "-c", f"exec {shlex.join(line)} 2>&-"]
+    process = subprocess.run(shell, stdout=subprocess.DEVNULL, timeout=300, env=ascii_only)
+    assert process.returncode == 0
+    assert files(odd) == FILES
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_waits_for_the_end_of_the_block(number):
+    done = []
+
+    def block():
+        with uninterrupted():
+            signal.raise_signal(number)
+            done.append("the whole block")
+
+    with pytest.raises(NUMBERS[number]):
+        block()
+    assert done == ["the whole block"]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_after_the_block_signals_act_as_before(number):
+    with uninterrupted():
+        pass
+    with pytest.raises(NUMBERS[number]):
+        signal.raise_signal(number)
+
+
+def test_other_threads_than_the_main_one_are_not_disturbed():
+    def work():
+        with uninterrupted():
+            return "done"
+
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(work).result() == "done"
