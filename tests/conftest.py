@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 import npaae
 
 from .idx_files import write_set
+from .running import run
 
 # Every run draws new cases and prints how to reproduce a failure. A busy machine fails no test.
 settings.register_profile(
@@ -65,8 +66,6 @@ def digits(tmp_path_factory):
 @pytest.fixture(scope="session")
 def finished(digits, tmp_path_factory):
     """A finished run of `examples/mnist.py` on those: its folder and what it printed."""
-    from .running import run  # needs a POSIX system, as do the tests that use this fixture
-
     folder = tmp_path_factory.mktemp("out") / "run"
     arguments = ("--data-dir", digits, "--epochs", 3, "--hidden", 32, 16, "--out", folder)
     return folder, run(*arguments)
