@@ -11,7 +11,7 @@ an error. A row holds if the error stays within its limit in every case. Errors 
     derivatives      the worst relative error that `npaae.gradcheck` finds
     values           the relative error against the definition, written a second time
     what must equal  the number of numbers that differ
-    random draws     a distance from the distribution, over what chance exceeds once in 10^10 cases
+    random draws     a distance from the distribution, over what chance exceeds in one case of 10^9
 
 What the package is handed is read-only, because it promises not to write to its arguments. The
 checks look up `layers`, `losses`, `Adam` and so on by the names below when they run, so they judge
@@ -24,14 +24,15 @@ import io
 import sys
 from collections.abc import Callable
 from functools import partial, reduce
-from math import inf, log, nan, sqrt
+from itertools import combinations
+from math import erf, exp, inf, log, nan, pi, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from npaae import AdversarialAutoencoder as Model
-from npaae import backend, gradcheck, layers, losses, priors, training
+from npaae import backend, gradcheck, layers, losses, metrics, priors, training
 from npaae.optim import Adam
 
 Array = np.ndarray[Any, Any]
@@ -70,15 +71,16 @@ def a_seed(rng: Rng) -> int:
     return int(rng.integers(2**32))
 
 
-# What chance exceeds at most once in 10^10 cases. Each bound is a theorem, for any sample size.
-RARE = 1e-10
+# The chance that draws of the right distribution exceed one of the bounds below. Each is a theorem,
+# for any sample size. A case compares with less than a hundred of them.
+RARE = 1e-11
 
 
 def uniform_distance(u: Array) -> float:
     """How far samples are from uniform on [0, 1): the largest distance of distribution functions.
 
     P(sup |Fₙ − F| > ε) ≤ 2 exp(−2 n ε²) (Dvoretzky, Kiefer, Wolfowitz; Massart). The samples of
-    another continuous distribution are passed through its distribution function first.
+    another continuous distribution go through its distribution function first.
     """
     u = np.sort(u, axis=None)
     steps = np.arange(u.size + 1) / u.size
@@ -212,7 +214,7 @@ def own_cache(rng: Rng) -> float:
 
 def a_network(rng: Rng, rate: float) -> tuple[Any, Array]:
     """A network of random parameters, and an input for it."""
-    sizes = rng.integers(1, 5, 4).tolist()
+    sizes = rng.integers(1, 4, 4).tolist()
     network = layers.perceptron(np, sizes, rate, float)
     for _, layer, name in layers.named_parameters(network):
         getattr(layer, name)[...] = rng.standard_normal(getattr(layer, name).shape)
@@ -406,7 +408,7 @@ def flush(rng: Rng) -> float:
 
 ROWS += [
     Row("Adam: θ ← θ − α m̂ / (√v̂ + ε)", "Adam.step", "10 steps of Algorithm 1", 1e-9, adam_steps),
-    Row("Adam: |m| < 1e-30 left out, ≤ α β₁|m| / ε", "Adam.step",
+    Row("Adam: m below 1e-30 left out, ≤ α β₁ m / ε", "Adam.step",
         "60 steps of Algorithm 1, over the bound", 1, flush),
 ]  # fmt: skip
 
@@ -672,6 +674,199 @@ ROWS += [
 ]  # fmt: skip
 
 
+# The priors: samples through the distribution function that each formula is meant to have
+
+SAMPLES = 5_000
+
+
+def uniform_distances(*columns: Array) -> float:
+    """The worst of each column, and of each where another lies below ½: they are independent."""
+    halves = [u[v < 0.5] for u, v in combinations(columns, 2)]
+    return max(map(uniform_distance, (*columns, *halves)))
+
+
+GRID = np.linspace(-9, 9, 3001)  # between whose points the error is below 1e-6
+NORMAL_CDF = [(1 + erf(value / sqrt(2))) / 2 for value in GRID]
+
+
+def normal_cdf(values: Array) -> Array:
+    return np.interp(values, GRID, NORMAL_CDF)
+
+
+def a_length(rng: Rng) -> float:
+    return float(10 ** rng.uniform(-1, 1))
+
+
+def angles(z: Array) -> Array:
+    """The direction of the first two coordinates, as a share of the full turn."""
+    return np.arctan2(z[:, 1], z[:, 0]) / (2 * pi) % 1
+
+
+def gaussian_samples(rng: Rng) -> float:
+    """P(|z| ≤ r) = 1 − exp(−r² / 2std²) in the plane, and every direction is equally likely."""
+    std = a_length(rng)
+    z = priors.gaussian(std)(rng, SAMPLES, 2)
+    radius = np.linalg.norm(z, axis=1)
+    return uniform_distances(1 - np.exp(-(radius**2) / (2 * std**2)), angles(z))
+
+
+def square_samples(rng: Rng) -> float:
+    side = a_length(rng)
+    z = priors.uniform_square(side)(rng, SAMPLES, int(rng.integers(1, 5)))
+    return uniform_distances(*(z / side + 0.5).T)
+
+
+def disc_samples(rng: Rng) -> float:
+    """P(|z| ≤ r) = (r / radius)^dim, a share of the volume; every direction is equally likely."""
+    radius, dim = a_length(rng), int(rng.integers(2, 5))
+    z = priors.uniform_disc(radius)(rng, SAMPLES, dim)
+    return uniform_distances((np.linalg.norm(z, axis=1) / radius) ** dim, angles(z))
+
+
+def petal(rng: Rng) -> float:
+    """Turned back by its component's angle, a sample is normal outwards and normal across."""
+    k, (radius, radial, across) = int(rng.integers(1, 12)), (a_length(rng) for _ in range(3))
+    position = read_only(rng.random(SAMPLES))
+    z = priors.gaussian_mixture(k, radius, radial, across).at(rng, position) @ [1, 1j]
+    z = z * np.exp(-2j * pi * np.floor(k * position) / k)
+    return uniform_distances(normal_cdf((z.real - radius) / radial), normal_cdf(z.imag / across))
+
+
+def petals(rng: Rng) -> float:
+    """Of a mixture of points: the share of each, spread by a uniform number to a distribution."""
+    k = int(rng.integers(1, 12))
+    z = priors.gaussian_mixture(k, 1.0, 1e-9, 1e-9)(rng, SAMPLES, 2)
+    return uniform_distance((np.round(k * angles(z)) % k + rng.random(SAMPLES)) / k)
+
+
+def roll(rng: Rng) -> float:
+    """Its samples at known positions, less the spiral there, are normal in both directions."""
+    radius, turns, std = (a_length(rng) for _ in range(3))
+    position = read_only(rng.random(SAMPLES))
+    z = priors.swiss_roll(radius, turns, std).at(rng, position) @ [1, 1j]
+    root = np.sqrt(position)
+    blur = (z - radius * root * np.exp(2j * pi * turns * root)) / std
+    return uniform_distances(normal_cdf(blur.real), normal_cdf(blur.imag))
+
+
+def roll_samples(rng: Rng) -> float:
+    """Of a roll of less than one turn and no blur: P(|z| ≤ r) = (r / radius)², and its angle."""
+    radius, turns = a_length(rng), rng.uniform(0.1, 0.9)
+    z = priors.swiss_roll(radius, turns, 1e-15)(rng, SAMPLES, 2)
+    share = np.linalg.norm(z, axis=1) / radius
+    return uniform_distances(share**2) + float(np.abs(angles(z) - turns * share).max() > 1e-6)
+
+
+NORMAL, QUANTILES = "samples, turned to N(0, 1)", "quantiles of samples"
+ROWS += [
+    Row("Gaussian: N(0, std² I)", "priors.gaussian", QUANTILES, 1, gaussian_samples),
+    Row("square: uniform", "priors.uniform_square", QUANTILES, 1, square_samples),
+    Row("disc: uniform in direction and volume", "priors.uniform_disc", QUANTILES, 1, disc_samples),
+    Row("mixture: sd outwards and across", "priors.gaussian_mixture.at", NORMAL, 1, petal),
+    Row("mixture: equally many of each", "priors.gaussian_mixture", "shares of samples", 1, petals),
+    Row("roll: at s, normal around the spiral", "priors.swiss_roll.at", NORMAL, 1, roll),
+    Row("roll: √s, even along the spiral", "priors.swiss_roll", QUANTILES, 1, roll_samples),
+]  # fmt: skip
+
+
+# The metrics, each from its definition, point by point
+
+
+def a_pair(rng: Rng, least: int = 1) -> tuple[Array, Array]:
+    """Two small sets of points of one dimension."""
+    n, m, dim = (int(rng.integers(least, 9)) for _ in range(3))
+    scale, shift = a_length(rng), rng.standard_normal(dim)
+    x, y = scale * rng.standard_normal((n, dim)), scale * (rng.standard_normal((m, dim)) + shift)
+    return read_only(x), read_only(y)
+
+
+def distance_matrix(x: Array, y: Array) -> Array:
+    return np.array([[sqrt(np.sum((a - b) ** 2)) for b in y] for a in x])
+
+
+def energy(between: Array, within_x: Array, within_y: Array) -> float:
+    """2 E|X − Y| − E|X − X'| − E|Y − Y'|, each a mean over pairs of different points."""
+    n, m = between.shape
+    within = within_x.sum() / (n * (n - 1)) + within_y.sum() / (m * (m - 1))
+    return float(2 * between.mean() - within)
+
+
+def code_moments(rng: Rng) -> float:
+    z, _ = a_pair(rng)
+    mean = sum(z) / len(z)
+    covariance = sum(np.outer(row - mean, row - mean) for row in z) / len(z)
+    found = metrics.moments(z)
+    return max(float(np.abs(a - b).max()) for a, b in zip(found, (mean, covariance), strict=True))
+
+
+def energy_distance(rng: Rng) -> float:
+    """In units of the mean distance: E itself may be 0."""
+    x, y = a_pair(rng, least=2)
+    between = distance_matrix(x, y)
+    expected = energy(between, distance_matrix(x, x), distance_matrix(y, y))
+    found, *_ = metrics.energy_test(x, y, permutations=1)
+    return abs(found - expected) / float(between.mean())
+
+
+def permutation_test(rng: Rng) -> float:
+    """p and the threshold's own p against all 70 divisions of eight points; in units of chance.
+
+    P(|share of N draws − probability| > ε) ≤ 2 exp(−2 N ε²) (Hoeffding).
+    """
+    z = read_only(rng.standard_normal((8, 2)))
+    D, points = distance_matrix(z, z), range(8)
+    divisions = [(x, [i for i in points if i not in x]) for x in combinations(points, 4)]
+    energies = np.array([energy(D[np.ix_(x, y)], D[np.ix_(x, x)], D[np.ix_(y, y)])
+                         for x, y in divisions])  # fmt: skip
+    _, threshold, p = metrics.energy_test(z[:4], z[4:], permutations=999, seed=a_seed(rng))
+    error = abs(p - np.mean(energies >= energies[0] - 1e-9))
+    above, reached = np.mean(energies > threshold + 1e-6), np.mean(energies >= threshold - 1e-6)
+    return float(max(error, above - 0.05, 0.05 - reached)) / sqrt(log(2 / RARE) / (2 * 999))
+
+
+def parzen_density(rng: Rng) -> float:
+    (points, samples), h = a_pair(rng), rng.uniform(0.5, 3)
+    expected = []
+    for point in points:
+        exponents = [-float(np.sum((point - sample) ** 2)) / (2 * h * h) for sample in samples]
+        mean = sum(exp(e - max(exponents)) for e in exponents) / len(samples)
+        volume = len(point) / 2 * log(2 * pi * h * h)
+        expected.append(max(exponents) + log(mean) - volume)
+    found = metrics.parzen_log_likelihood(points, samples, h)
+    return float((np.abs(found - expected) / (1 + np.abs(expected))).max())
+
+
+def neighbour_votes(rng: Rng) -> float:
+    test, train = a_pair(rng)
+    k, labels = int(rng.integers(1, len(train) + 1)), rng.integers(0, 3, len(train))
+    truth, right = rng.integers(0, 3, len(test)), 0
+    for code, label in zip(test, truth, strict=True):
+        nearest = sorted(range(len(train)), key=lambda i: sum((train[i] - code) ** 2))[:k]
+        votes = [int(labels[i]) for i in nearest]
+        right += min(votes, key=lambda vote: (-votes.count(vote), vote)) == label
+    found = metrics.neighbour_accuracy(train, labels, test, truth, neighbours=k)
+    return abs(found - right / len(test))
+
+
+def block_error(rng: Rng) -> float:
+    """Of blocks of equal values it is the usual standard error of as many values as blocks."""
+    blocks, length = int(rng.integers(10, 50)), int(rng.integers(2, 50))
+    values = rng.standard_normal(blocks)
+    found = metrics.block_standard_error(read_only(np.repeat(values, length)), length)
+    expected = sqrt(sum((values - values.mean()) ** 2) / (blocks - 1) / blocks)
+    return gradcheck.relative_error(found, expected)
+
+
+ROWS += [
+    Row("moments: mean and covariance", "metrics.moments", AGAIN, 1e-11, code_moments),
+    Row("energy distance", "metrics.energy_test", AGAIN, 1e-5, energy_distance),
+    Row("energy test: threshold, p", "metrics.energy_test", "all divisions", 1, permutation_test),
+    Row("Parzen: ln p(x)", "metrics.parzen_log_likelihood", AGAIN, 1e-9, parzen_density),
+    Row("nearest neighbours: the vote", "metrics.neighbour_accuracy", AGAIN, 1e-9, neighbour_votes),
+    Row("standard error of blocks", "metrics.block_standard_error", AGAIN, 1e-9, block_error),
+]  # fmt: skip
+
+
 # The table
 
 CASES = 200
@@ -703,11 +898,16 @@ def examine(row: Row, cases: int = CASES) -> Finding:
     return Finding(row, len(errors), nan, "nearly every case straddles a kink")
 
 
+def named(code: str) -> Any:
+    """What a row names: a module, or a class or function in one."""
+    first, *rest = code.split(".")
+    return reduce(getattr, rest, globals()[first])
+
+
 def place(code: str) -> str:
-    """Where a function of that name stands, as file:line, or a module."""
-    holder = reduce(getattr, code.split(".")[1:], globals()[code.split(".")[0]])
-    file = Path(inspect.getfile(holder))
-    line = "" if inspect.ismodule(holder) else f":{inspect.getsourcelines(holder)[1]}"
+    """Where it stands, as file:line, or file for a module."""
+    file = Path(inspect.getfile(named(code)))
+    line = "" if inspect.ismodule(named(code)) else f":{inspect.getsourcelines(named(code))[1]}"
     return f"{file.parent.name}/{file.name}{line}"
 
 
