@@ -112,14 +112,21 @@ def _epochs(
     for _ in range(epochs):
         epoch = model.epoch + 1
         start = time.perf_counter()
-        with np.errstate(over="ignore", invalid="ignore"):  # Diverged says it better
-            with backend.blas_threads(model.xp, batch_size * model.theta.size):
-                losses = _one_epoch(model, rows, labels, epoch, batch_size)
+        with (
+            np.errstate(over="ignore", invalid="ignore"),  # Diverged says it better
+            backend.blas_threads(model.xp, batch_size * model.theta.size),
+        ):
+            losses = _one_epoch(model, rows, labels, epoch, batch_size)
             _require_finite(model, epoch, losses)
             model.epoch = epoch
-            evaluation = (None, (), ()) if test_rows is None else evaluate(model, test_rows)
-        means = np.average(losses, axis=0, weights=sizes).tolist()
-        yield Record(epoch, *means, *evaluation, time.perf_counter() - start)
+            test_loss, mean, std = (
+                (None, (), ()) if test_rows is None else evaluate(model, test_rows)
+            )
+        reconstruction, discriminator, generator = np.average(
+            losses, axis=0, weights=sizes
+        ).tolist()
+        phases = (reconstruction, discriminator, generator)
+        yield Record(epoch, *phases, test_loss, mean, std, time.perf_counter() - start)
 
 
 def _one_epoch(
