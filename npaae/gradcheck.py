@@ -164,22 +164,27 @@ def parameters(layer: Any, x: Array, *, seed: int = 0) -> dict[str, Error]:
     The names are those that the layer declares, such as "W"; in a network "0.W", "2.gamma", and so
     on. L is as in `layer`. A parameter of up to 300 elements is checked element by element, and a
     larger one along 20 random directions. The parameters must be float64; they are changed in place
-    and restored, and their gradients are left as computed.
+    and restored, and their gradients are left as computed. A gradient that is not written into its
+    array, but added to it or put into another, has error inf: an optimiser would not see it.
     """
     _require_alike(x)
     named = list(named_parameters(layer))
+    gradients = []
     for _, owner, name in named:
-        _require_alike(getattr(owner, name))
-        if hasattr(owner, f"d{name}"):
-            getattr(owner, f"d{name}")[...] = np.nan  # a gradient that is not written shows
+        value = getattr(owner, name)
+        _require_alike(value)
+        if not hasattr(owner, f"d{name}"):
+            setattr(owner, f"d{name}", np.empty_like(value))
+        gradients.append(getattr(owner, f"d{name}"))
+        gradients[-1][...] = nan
     y, cache = layer.forward(x.copy(), _rng(seed))
     dy = _cotangent(y, seed)
     write = layer.backward if hasattr(layer, "layers") else layer.parameter_gradients
     write(dy.copy(), cache)
     errors = {}
-    for label, owner, name in named:
+    for (label, owner, name), gradient in zip(named, gradients, strict=True):
         value = getattr(owner, name)
-        gradient, start = getattr(owner, f"d{name}").copy(), value.copy()
+        start = value.copy()
 
         def f(changed: Array, value: Array = value) -> Any:
             value[...] = changed
@@ -200,9 +205,12 @@ def parameters(layer: Any, x: Array, *, seed: int = 0) -> dict[str, Error]:
 def relative_error(analytical: Any, numerical: Any) -> float:
     """‖a − n‖ / (‖a‖ + ‖n‖) in the Euclidean norm; 0 if both vanish, inf if either is not finite.
 
-    This compares two arrays as a whole; the checks above compare element by element.
+    This compares two arrays as a whole; the checks above compare element by element. Raises
+    InvalidInput if their shapes differ.
     """
     a, n = np.asarray(analytical), np.asarray(numerical)
+    if a.shape != n.shape:
+        raise InvalidInput(f"analytical must have the shape {n.shape} of numerical, got {a.shape}")
     if not (np.isfinite(a).all() and np.isfinite(n).all()):
         return inf
     largest = max(float(np.abs(a).max(initial=0)), float(np.abs(n).max(initial=0)))

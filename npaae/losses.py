@@ -7,6 +7,8 @@ it a Python float, and on a GPU waits for it.
 
 from types import ModuleType
 
+import numpy as np
+
 from .backend import Array, fused
 from .checks import InvalidInput
 
@@ -65,5 +67,6 @@ def _cross_entropies(
 
 
 def _require_same_shape(t: Array | float, p: Array) -> None:
-    if getattr(t, "shape", ()) not in ((), p.shape):  # NumPy would broadcast it to a wrong loss
-        raise InvalidInput(f"t must be a scalar or have shape {p.shape}, got {t.shape}")
+    shape = t.shape if hasattr(t, "shape") else np.shape(t)
+    if shape not in ((), p.shape):  # NumPy would broadcast it to a wrong loss
+        raise InvalidInput(f"t must be a scalar or have shape {p.shape}, got {shape}")

@@ -253,5 +253,6 @@ def one_program() -> Iterator[None]:
             stderr.write(f"rank {rank}: {unsaid.getvalue()}")
         for stream in (sys.stdout, stderr):
             stream.flush()
+        time.sleep(0.5)  # so that mpiexec passes it on before it ends everything
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPI would add a line of its own
         comm.Abort(status if isinstance(status, int) else 1)

@@ -93,6 +93,12 @@ def test_the_test_set_is_measured_after_the_epoch(small_model, images):
         assert record[4:7] == evaluate(model, test_images)
 
 
+def test_the_codes_of_float32_are_averaged_in_double(small_model, images):
+    model, rows = small_model(dtype="float32"), images.reshape(25, 9)
+    codes = model.encode(rows).astype(np.float64)
+    assert evaluate(model, rows)[1:] == (tuple(codes.mean(axis=0)), tuple(codes.std(axis=0)))
+
+
 def test_without_a_test_set_its_figures_are_absent(small_model, images):
     (record,) = npaae.train(small_model(), images, epochs=1)
     assert (record.test_reconstruction, record.code_mean, record.code_std) == (None, (), ())
@@ -165,6 +171,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_is_named(images, phase, va
     name = ("reconstruction", "discriminator", "generator")[phase]
     with pytest.raises(Diverged, match=rf"epoch 2, step 2: the {name} loss is {value}"):
         next(records)
+    assert model.epoch == 1
 
 
 class Spoilt(AdversarialAutoencoder):

@@ -82,12 +82,14 @@ BUGS = {
         ),
         (Dense.initialise, "parameter.shape => parameter.shape[-1:]"),
     ],
+    "ReLU: y = max(x, 0)": [(ReLU.forward, "maximum(x, 0) => abs(x)")],
     "ReLU: dx = dy · [x > 0]": [(ReLU.backward, "cache > 0 => self.xp.maximum(cache, 0) >= 0")],
-    "ReLU: dx = 0 at x = 0": [
+    "ReLU at 0: dx = 0": [
         (ReLU.backward, "cache > 0 => cache >= 0"),
         (ReLU.backward, "return dy * (cache > 0) => dy *= cache > 0; return dy"),
     ],
     "sigmoid: y = 1 / (1 + e⁻ˣ)": [(layers.sigmoid, "x >= 0 => x < 0")],
+    "sigmoid: finite and right at ±1e4": [(layers.sigmoid, "-xp.abs(x) => -x")],
     "sigmoid: dx = dy · y (1 − y)": [(Sigmoid.backward, "(y * (1 - y)) => y")],
     "dropout: dx = m · dy": [(Dropout.backward, "dy if mask is None else dy * mask => dy")],
     "dropout: m = 1 / (1 − p), so E[m x] = x": [
@@ -119,7 +121,6 @@ BUGS = {
     ],
     "BCE of logits: finite and right at ±1e4": [
         (losses._cross_entropies, "-xp.abs(logits) => -logits"),
-        (layers.sigmoid, "-xp.abs(x) => -x"),
     ],
     "BCE of logits = BCE after sigmoid": [(Sigmoid.forward, "return y, y => return y, x")],
     "Adam: θ ← θ − α m̂ / (√v̂ + ε)": [

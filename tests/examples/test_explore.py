@@ -178,6 +178,7 @@ def chromium():
         environment = os.environ | {"TMPDIR": scratch}
         service = webdriver.ChromeService(executable_path=driver, env=environment)
         chrome = webdriver.Chrome(options=options, service=service)
+        chrome.set_script_timeout(300)  # seconds; the machine may be busy
         try:
             yield chrome
         finally:
