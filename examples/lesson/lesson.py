@@ -32,7 +32,7 @@ def show(*things: Any) -> Any:
         f"# {thing.__module__}.{thing.__qualname__}\n{textwrap.dedent(inspect.getsource(thing))}"
         for thing in things
     )
-    return Markdown("```python\n" + "\n".join(texts) + "```")  # type: ignore[no-untyped-call]
+    return Markdown("```python\n" + "\n".join(texts) + "```")
 
 
 def verdict(claim: str, error: float) -> None:
