@@ -150,11 +150,24 @@ def test_the_threads_stay_as_they_are_for(monkeypatch, xp, multiplications, chos
         assert threads() == {2}
 
 
+class Watch:
+    """A layer that does nothing but look how many threads there are."""
+
+    def __init__(self):
+        self.seen = []
+
+    def forward(self, x, rng=None):
+        self.seen.append(threads())
+        return x, None
+
+    def backward(self, dy, cache):
+        return dy
+
+
 @pytest.mark.usefixtures("two_threads")
-def test_training_a_small_model_has_one_thread_and_between_two_epochs_the_users(small_model):
-    model, seen = small_model(), []
-    # a prior of the user's own is called within each step
-    model.prior = lambda rng, n, dim: seen.append(threads()) or rng.random((n, dim))
-    for _ in npaae.train(model, np.full((4, 9), 0.5), epochs=2):
-        seen.append(threads())
-    assert seen == [{1}, {2}, {1}, {2}]
+def test_small_models_train_on_one_thread_and_between_two_epochs_the_users_are_back(small_model):
+    model, watch, images = small_model(), Watch(), np.full((4, 9), 0.5)
+    model.encoder.layers.append(watch)
+    for record in npaae.train(model, images, test_images=images, epochs=2):
+        assert threads() == {2}
+        assert watch.seen == [{1}] * 3 * record.epoch  # two passes of training, one of evaluation
