@@ -91,7 +91,8 @@ def elementwise(
         steps = STEP * np.maximum(1, np.abs(x))
     else:
         steps = np.full_like(x, positive("step", step))
-    probe = _Probe(f, x, gradient, pattern, steps)
+    anywhere = np.random.default_rng(0).uniform(-1, 1, x.shape)  # f may be flat along `steps`
+    probe = _Probe(f, x, gradient, pattern, steps * anywhere)
     worst, resolved = Error(0.0), x.size == 0
     for i in np.ndindex(x.shape):
         displacement = np.zeros_like(x)
@@ -271,16 +272,20 @@ class _Probe:
         self.sides: Any = None if pattern is None else pattern(self.x.copy())
         # The fourth difference of a smooth function vanishes over such short distances. What is
         # left is rounding, whose variance it multiplies by 70 (Moré and Wild, "Estimating
-        # computational noise", 2011).
-        near = [self._attempt(self.x + k / 10_000 * displacement) for k in range(12)]
-        values = np.array([value for value in near if isfinite(value)])
+        # computational noise", 2011). On one of the sides there may be a kink.
         far = self._attempt(self.x + displacement)
         largest = max(abs(self.value), abs(far) if isfinite(far) else 0.0) or 1.0
-        differences = np.diff(values / largest, 4)
-        scatter = float(np.sqrt(np.sum(differences**2) / 70 / max(1, differences.size)))
+        near, scatters = [], []
+        for sign in (1, -1):
+            side = [self._attempt(self.x + sign * k / 10_000 * displacement) for k in range(9)]
+            near += [value for value in side if isfinite(value)]
+            if all(map(isfinite, side)):
+                differences = np.diff(np.array(side) / largest, 4)
+                scatters.append(float(np.sqrt(np.mean(differences**2) / 70)))
+        scatter = min(scatters, default=0.0)
         self.noise = max(8 * scatter * largest, float(np.finfo(float).eps) * abs(self.value))
-        self.is_flat = len(set(values.tolist())) == 1
-        if scatter > 1e-10 or all(map(_is_single, values)):
+        self.is_flat = len(set(near)) == 1
+        if scatter > 1e-10 or all(map(_is_single, near)):
             raise InvalidInput(
                 "f must compute in float64 throughout, got values that scatter by a relative "
                 f"{scatter:.0e} around {self.value:g}; if it does, use a smaller step"

@@ -106,7 +106,7 @@ def test_the_length_of_a_direction_does_not_matter(point, rng):
 def test_functions_of_another_scale_are_judged_rightly():
     assert elementwise(lambda x: np.log(x).sum(), np.full(2, 1e-4), np.full(2, 1e4)) < RIGHT
     tiny = np.full(2, 1e-9)
-    with pytest.raises(InvalidInput, match="smaller step"):
+    with pytest.raises((InvalidInput, Kink)):
         elementwise(lambda x: np.log(x).sum(), tiny, 1 / tiny)
     assert elementwise(lambda x: np.log(x).sum(), tiny, 1 / tiny, step=1e-11) < RIGHT
     assert along(lambda x: np.log(x).sum(), tiny, 1 / tiny, np.array([1, -2]), step=1e-11) < RIGHT
@@ -146,7 +146,7 @@ def test_a_gradient_at_a_huge_point_is_not_passed_unseen():
 # Kinks
 
 
-@pytest.mark.parametrize("distance", [1e-6, -1e-7, 1e-4])
+@pytest.mark.parametrize("distance", [1e-4, -1e-6, 1e-7, 5e-9, -5e-9, -1e-8])
 def test_a_kink_beside_the_point_does_not_matter(distance):
     x = np.array([-1.0, distance, 2.0])
     right = (x > 0).astype(float)
@@ -171,7 +171,7 @@ def test_a_pattern_tells_of_a_kink_below_the_noise():
     x, gradient = np.array([1.0, 1e-12]), np.array([1e8, 1e-6])
     with pytest.raises((Kink, InvalidInput)):
         elementwise(f, x, gradient, pattern=lambda x: x > 0)
-    assert elementwise(f, [*x, 0, 1], gradient, pattern=lambda x: x > 0) < RIGHT
+    assert elementwise(f, x + np.array([0, 1]), gradient, pattern=lambda x: x > 0) < RIGHT
 
 
 # Refusals
