@@ -30,7 +30,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from io import StringIO
@@ -61,8 +60,8 @@ def world() -> Any:
 
     Raises Unavailable without mpi4py, or if mpiexec and mpi4py belong to two MPI libraries.
     """
-    sizes = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # MPICH and its kin, Open MPI
-    started = max(int(os.environ.get(name, 1)) for name in sizes)
+    # By MPICH and its kin, or by Open MPI.
+    started = max(int(os.environ.get(name, 1)) for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"))
     if started == 1 and "PMIX_RANK" not in os.environ:  # PMIx does not say how many
         return None
     comm = _mpi().COMM_WORLD
@@ -95,15 +94,16 @@ class Ranks:
             xp.cuda.Device(local % xp.cuda.runtime.getDeviceCount()).use()
             self.direct = "cuda" in (comm.Get_info().get("mpi_memory_alloc_kinds") or "")
 
-    def share(
-        self, x: Array, rng: Generator, labels: Array | None
-    ) -> tuple[Array, "RowsOf", Array | None]:
+    def share(self, x: Array, rng: Generator, labels: Array | None) -> tuple[Array, "RowsOf", Any]:
         """This rank's rows of a batch, the generator of what belongs to them, and their labels.
 
         A rank without rows takes one with weight 0, so that every rank goes the same way.
         """
-        if self.rank == 0:
-            self._heed_signals()
+        if self.rank == 0 and self.comm.Iprobe(tag=STOP):  # another rank passes a signal on
+            number = np.empty(1, np.intc)
+            self.comm.Recv(number, tag=STOP)
+            time.sleep(0.2)  # mpiexec signals all ranks, so this one may get the signal itself
+            signal.raise_signal(number[0])
         n = len(x)
         start, stop = (n * rank // self.size for rank in (self.rank, self.rank + 1))
         self.weight = (stop - start) / n
@@ -113,14 +113,12 @@ class Ranks:
     def average(self, array: Array) -> None:
         """Σ_r (n_r / n) · array_r, in place and on every rank."""
         array *= self.weight
+        buffer = array if self.direct else to_host(array)
+        if self.direct and self.xp is not np:  # MPI knows nothing of CUDA's streams
+            self.xp.cuda.get_current_stream().synchronize()
+        self.comm.Allreduce(self.mpi.IN_PLACE, buffer)
         if not self.direct:
-            host = to_host(array)
-            self.comm.Allreduce(self.mpi.IN_PLACE, host)
-            array[...] = self.xp.asarray(host)
-            return
-        if self.xp is not np:
-            self.xp.cuda.get_current_stream().synchronize()  # MPI knows nothing of CUDA's streams
-        self.comm.Allreduce(self.mpi.IN_PLACE, array)
+            array[...] = self.xp.asarray(buffer)
 
     def average_losses(self, losses: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         """The losses of the whole batch, from those of each rank's rows."""
@@ -132,29 +130,17 @@ class Ranks:
         """Raise InvalidInput, on every rank, unless all are to train the same model alike."""
         from . import __version__
 
-        rates = [(adam.t, adam.learning_rate) for adam in model.adams().values()]
-        values = {
-            "version": __version__,
-            "configuration": (model.config, model.epoch, rates),
-            **model.arrays(),
-            **arguments,
-        }
+        state = model.config, model.epoch, [(a.t, a.learning_rate) for a in model.adams().values()]
+        values = {"version": __version__, "configuration": state} | model.arrays() | arguments
         own = np.frombuffer(b"".join(map(_digest, values.values())), np.uint8)
         digests = np.empty((self.size, len(values), 32), np.uint8)
         self.comm.Allgather(own, digests)
         same = (digests == digests[0]).all(axis=(0, 2))
-        if not same.all():
-            different = [name for name, agreed in zip(values, same, strict=True) if not agreed]
+        different = [name for name, agreed in zip(values, same, strict=True) if not agreed]
+        if different:
             raise InvalidInput(
                 f"comm must join ranks that train alike, but they differ in {', '.join(different)}"
             )
-
-    def _heed_signals(self) -> None:
-        if self.comm.Iprobe(tag=STOP):
-            number = np.empty(1, np.intc)
-            self.comm.Recv(number, tag=STOP)
-            time.sleep(0.2)  # mpiexec signals all ranks, so this one may get the signal itself
-            signal.raise_signal(number[0])
 
 
 def _digest(value: Any) -> bytes:
@@ -188,7 +174,7 @@ class RowsOf:
         return values[:, self.rows].reshape(count, *features)
 
     def random_words(self, xp: ModuleType, shape: tuple[int, ...]) -> Array:
-        return self.draw(partial(backend.random_words, xp, self.whole), shape)
+        return self.draw(lambda size: backend.random_words(xp, self.whole, size), shape)
 
     def random(self, size: Any, **options: Any) -> Array:
         return self.draw(lambda shape: self.whole.random(shape, **options), size)
@@ -251,8 +237,7 @@ def one_program() -> Iterator[None]:
         if rank > 0:
             time.sleep(2)
             stderr.write(f"rank {rank}: {unsaid.getvalue()}")
-        for stream in (sys.stdout, stderr):
-            stream.flush()
+        sys.stdout.flush()
         time.sleep(0.5)  # so that mpiexec passes it on before it ends everything
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPI would add a line of its own
         comm.Abort(status if isinstance(status, int) else 1)
