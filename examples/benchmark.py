@@ -8,6 +8,10 @@ turns, one at a time, because the speed of a machine changes within minutes.
 
 The floor is the matrix products of a step and one pass over the bytes that Adam has to move. The
 peers are installed with `pip install -e '.[bench]'`; those that are missing are left out.
+
+With `--ranks` npaae trains beside itself: on one process with all of OpenBLAS's threads, and on
+several ranks of MPI with one thread each. A model of the cost, fitted to the figures, then says
+what more machines might bring.
 """
 
 import json
@@ -15,6 +19,7 @@ import os
 import platform
 import re
 import runpy
+import shutil
 import sys
 import tempfile
 import time
@@ -22,8 +27,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import partial
 from importlib.util import find_spec
-from itertools import chain, pairwise
-from math import nan
+from itertools import chain, pairwise, product
+from math import log2, nan
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
@@ -41,6 +46,10 @@ RECONSTRUCTION, REGULARIZATION = 5e-4, 1e-4  # learning rates
 CONFIGURATIONS = ((256, 128), (1000, 1000))  # the report's networks, and the AAE paper's
 BATCHES, WIDTHS = (32, 100, 320, 1024, 4096), (128, 256, 512, 1000, 2000)
 TURNS, EARLY = 15, 20
+RANKS = {"one process": 0, "1 rank": 1, "2 ranks": 2, "4 ranks": 4}
+RANK_BATCHES, RANK_TURNS = (100, 1024, 4096), 7
+# The network of the extrapolation: ms a message, which is assumed, and ms a MB at 25 Gb/s.
+NETWORK, MACHINES = (0.02, 8 / 25), (1, 2, 4, 8, 16, 32, 64)
 
 # Trains on (steps · n, 784) uint8 rows, shuffled, in batches of n, and then, if there are any,
 # evaluates test rows as `npaae.train` does. Returns the mean reconstruction loss.
@@ -211,6 +220,25 @@ def jax(hidden: Sequence[int], n: int, backend: str) -> tuple[str, Train]:
     return f"JAX {jax.__version__}", train
 
 
+def layers_of_a_step(hidden: Sequence[int], n: int) -> Iterator[tuple[int, int, int, bool, bool]]:
+    """Of each pass through a layer: fan-in, fan-out, rows, and whether it computes dW and dx."""
+    encoder, decoder, discriminator = layer_sizes(hidden)
+    for sizes, rows, gradients in (
+        (encoder, n, "W"),  # phase 1
+        (decoder, n, "xW"),
+        (discriminator, 2 * n, "W"),  # phase 2
+        (discriminator, n, "x"),  # phase 3
+        (encoder, n, "W"),
+    ):
+        for i, (a, b) in enumerate(pairwise(sizes)):
+            yield a, b, rows, "W" in gradients, "x" in gradients or i > 0
+
+
+def adam_updates(hidden: Sequence[int]) -> int:
+    encoder, *others = (sum((a + 1) * b for a, b in pairwise(s)) for s in layer_sizes(hidden))
+    return 2 * encoder + sum(others)
+
+
 def floor(hidden: Sequence[int], n: int, backend: str) -> tuple[str, Train]:
     """A step's matrix products, and one pass over the bytes of its Adam updates."""
     rng = np.random.default_rng(0)
@@ -218,26 +246,16 @@ def floor(hidden: Sequence[int], n: int, backend: str) -> tuple[str, Train]:
     def array(*shape: int) -> HostArray:
         return rng.standard_normal(shape, dtype=np.float32)
 
-    encoder, decoder, discriminator = layer_sizes(hidden)
-    networks = (  # sizes, rows, and which gradients: of the inputs (x), of the parameters (W)
-        (encoder, n, "W"),  # phase 1
-        (decoder, n, "xW"),
-        (discriminator, 2 * n, "W"),  # phase 2
-        (discriminator, n, "x"),  # phase 3
-        (encoder, n, "W"),
-    )
     products = []
-    for sizes, rows, gradients in networks:
-        for i, (a, b) in enumerate(pairwise(sizes)):
-            x, W, dy, dW = array(rows, a), array(a, b), array(rows, b), array(a, b)
-            products.append(partial(np.matmul, x, W))
-            if "W" in gradients:
-                products.append(partial(np.matmul, x.T, dy, out=dW))
-            if "x" in gradients or i > 0:
-                products.append(partial(np.matmul, dy, W.T))
-    counts = [sum((a + 1) * b for a, b in pairwise(s)) for s in (encoder, decoder, discriminator)]
-    updates = 2 * counts[0] + counts[1] + counts[2]
+    for a, b, rows, parameters, inputs in layers_of_a_step(hidden, n):
+        x, W, dy, dW = array(rows, a), array(a, b), array(rows, b), array(a, b)
+        products.append(partial(np.matmul, x, W))
+        if parameters:
+            products.append(partial(np.matmul, x.T, dy, out=dW))
+        if inputs:
+            products.append(partial(np.matmul, dy, W.T))
     # 28 bytes an update: θ, g, M and V are read, and θ, M and V written.
+    updates = adam_updates(hidden)
     read, written = array(4 * updates), array(3 * updates)
 
     def seconds(steps: int, threads: int) -> float:
@@ -321,9 +339,8 @@ def of_system(file: str, pattern: str) -> str:
     return found[1] if found else ""
 
 
-def mnist(epochs: int, backend: str, folder: str) -> Answer:
-    """Runs examples/mnist.py; answers with the seconds of each epoch and of other parts."""
-    spent: Answer = {}
+def time_calls(spent: Answer, **functions: tuple[Any, str]) -> None:
+    """From now on add the seconds in each function, (its owner, its name), to `spent`."""
 
     def timed(function: Callable[..., Any], what: str) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
@@ -334,9 +351,53 @@ def mnist(epochs: int, backend: str, folder: str) -> Answer:
 
         return call
 
-    npaae.training.evaluate = timed(npaae.training.evaluate, "evaluation")
-    Run.record = timed(Run.record, "saving")  # type: ignore[method-assign]
-    Run.draw = timed(Run.draw, "figures")  # type: ignore[method-assign]
+    for what, (owner, name) in functions.items():
+        setattr(owner, name, timed(getattr(owner, name), what))
+
+
+def on_ranks(name: str, hidden: Sequence[int], n: int, folder: str) -> Any:
+    """Like `turns`, on the ranks of MPI; answers also what the time goes into."""
+    images = np.load(Path(folder) / "images.npy")
+    rng = np.random.Generator(np.random.SFC64(0))
+    spent: Answer = {}
+    time_calls(
+        spent,
+        step=(npaae.AdversarialAutoencoder, "step"),
+        drawing=(npaae.layers, "random_words"),
+        adam=(npaae.optim.Adam, "step"),
+        exchange=(npaae.parallel.Ranks, "average"),
+    )
+    model = npaae.AdversarialAutoencoder(hidden=hidden, comm=npaae.parallel.world())
+
+    def turn(steps: int) -> Answer:
+        batches = rng.integers(len(images), size=(steps + 2, n))
+        for batch in batches[:2]:  # wakes caches and threads
+            model.step(images[batch], rng)
+        spent.clear()
+        start = time.perf_counter()
+        for batch in batches[2:]:
+            model.step(images[batch], rng)
+        total = time.perf_counter() - start
+        exchange, whole = spent.pop("exchange", 0.0), total - spent["step"] + spent["drawing"]
+        parts = {"whole batch": whole, "Adam": spent["adam"]}
+        parts["computing"] = total - exchange - sum(parts.values())
+        if model.ranks:  # the same all-reduces again, with no step between them to wait for
+            gradients = [adam.gradient for adam in model.adams().values()]
+            for array in [*gradients, np.zeros(3)] * 3:
+                model.ranks.average(array)
+            parts["all-reduce"] = steps * spent["exchange"] / 3
+            parts["waiting"] = exchange - parts["all-reduce"]
+        parts["ms"] = total
+        return {part: 1e3 * seconds / steps for part, seconds in parts.items()}
+
+    return turn
+
+
+def mnist(epochs: int, backend: str, folder: str) -> Answer:
+    """Runs examples/mnist.py; answers with the seconds of each epoch and of other parts."""
+    spent: Answer = {}
+    evaluation, saving, figures = (npaae.training, "evaluate"), (Run, "record"), (Run, "draw")
+    time_calls(spent, evaluation=evaluation, saving=saving, figures=figures)
     sys.argv = ["mnist.py", "--sample", "--no-progress", "--backend", backend]
     sys.argv += ["--epochs", str(epochs), "--out", f"{folder}/run"]
     with redirect_stdout(None):
@@ -359,8 +420,15 @@ def same_training(epochs: int, backend: str, name: str) -> Answer:
 def process(task: str, **settings: Any) -> Iterator[Callable[[int], Answer]]:
     """Gives `task` a process of its own, which ends with the block."""
     command = [sys.executable, __file__, "--contender", json.dumps([task, settings])]
+    environment = dict(os.environ)
+    if task == "on_ranks":
+        ranks = RANKS[settings["name"]]
+        command = [mpiexec(), "-n", str(ranks), *command] if ranks else command
+        environment["OPENBLAS_NUM_THREADS"] = str(1 if ranks else os.cpu_count())
     # In a session of its own, where Ctrl-C does not reach it: this process ends it.
-    with Popen(command, stdin=PIPE, stdout=PIPE, text=True, start_new_session=True) as child:
+    with Popen(
+        command, stdin=PIPE, stdout=PIPE, text=True, env=environment, start_new_session=True
+    ) as child:
         questions: Any = child.stdin
         answers: Any = child.stdout
 
@@ -379,28 +447,53 @@ def process(task: str, **settings: Any) -> Iterator[Callable[[int], Answer]]:
             child.wait()
 
 
+def mpiexec() -> str:
+    beside = str(Path(sys.executable).parent)  # where mpich's is in a virtual environment
+    found = shutil.which("mpiexec", path=os.pathsep.join((beside, os.environ.get("PATH", ""))))
+    if found is None or find_spec("mpi4py") is None:
+        raise npaae.Unavailable("--ranks needs mpi4py and mpiexec: pip install -e '.[mpi]'")
+    return found
+
+
 def answer_questions(task: str, settings: Any) -> None:
     tasks: dict[str, Callable[..., Answer]] = {"mnist": mnist, "same_training": same_training}
-    answer = turns(**settings) if task == "turns" else partial(tasks[task], **settings)
-    for line in sys.stdin:
-        print(json.dumps(answer(int(line))), flush=True)
+    makers: dict[str, Callable[..., Any]] = {"turns": turns, "on_ranks": on_ranks}
+    answer = makers[task](**settings) if task in makers else partial(tasks[task], **settings)
+    comm, number = npaae.parallel.world(), np.zeros(1, int)
+    while True:
+        if comm is None or comm.rank == 0:
+            number[0] = int(sys.stdin.readline() or 0)  # 0 at its end
+        if comm is not None:  # the other ranks hear it from rank 0, and sleep meanwhile
+            asked = comm.Ibcast(number)
+            while not asked.Test():
+                time.sleep(0.01)
+        if number[0] == 0:
+            return
+        print(json.dumps(answer(int(number[0]))), flush=True)  # of the ranks, rank 0 alone prints
 
 
 # What is measured
 
 
-def measure(names: Sequence[str], late: int, seconds: float, **settings: Any) -> dict[str, Any]:
+def measure(
+    names: Sequence[str],
+    late: int,
+    seconds: float,
+    task: str = "turns",
+    rounds: int = TURNS,
+    **settings: Any,
+) -> dict[str, Any]:
     """The answers of each contender, turn by turn, after `late` steps."""
     with ExitStack() as stack:
         asks: dict[str, Any] = {}
         for name in names:
-            asks[name] = stack.enter_context(process("turns", name=name, **settings))
+            asks[name] = stack.enter_context(process(task, name=name, **settings))
             asks[name](1)  # one after the other, so that one at most says why it cannot
         for done in range(0, late, BATCH):
             early = {name: ask(min(BATCH, late - done)) for name, ask in asks.items()}
-        steps = max(1, round(1e3 * seconds / TURNS / early["npaae"]["ms"]))
-        rounds = [{name: ask(steps) for name, ask in asks.items()} for _ in range(TURNS)]
-    return {name: [answers[name] for answers in rounds] for name in names}
+        steps = max(1, round(1e3 * seconds / rounds / early[names[0]]["ms"]))
+        answers = [{name: ask(steps) for name, ask in asks.items()} for _ in range(rounds)]
+    return {name: [of_all[name] for of_all in answers] for name in names}
 
 
 def step_table(answers: dict[str, Any]) -> list[list[str]]:
@@ -438,6 +531,95 @@ def print_growth(seconds: float, **settings: Any) -> None:
         answers = measure(hidden=hidden, n=n, late=EARLY, seconds=seconds / 4, **settings)
         ms = [np.median([answer["ms"] for answer in of_it]) for of_it in answers.values()]
         table.append([f"{hidden}, {n}", *(f"{m:.2f} ({1e3 * n / m:,.0f})" for m in ms)])
+    print_table(table)
+
+
+# Many cores, many machines: what is measured, and a model of it
+
+Case = tuple[Sequence[int], int, int]  # hidden, batch, ranks
+Parts = dict[str, Any]
+
+
+def work(hidden: Sequence[int], n: int, ranks: int) -> Parts:
+    """What each part of a step must do. The model: its time is a sum of these, at fixed prices."""
+    passes = layers_of_a_step(hidden, n)
+    gflop = 2e-9 * sum(a * b * rows * (1 + dW + dx) for a, b, rows, dW, dx in passes)
+    masks, updates = 6e-6 * n * sum(hidden), 1e-6 * adam_updates(hidden)
+    rounds = log2(ranks)  # of an all-reduce, there and back; most of the array goes each way once
+    return {
+        "computing": [gflop / ranks, masks / ranks],  # masks stand for all that is elementwise
+        "whole batch": [masks],
+        "Adam": [updates],
+        "all-reduce": [4 * 2 * rounds, 2 * (1 - 1 / ranks) * 4 * updates],
+        "waiting": [rounds * gflop / ranks],
+    }
+
+
+UNITS = {
+    "computing": ("a GFLOP", "a million masked elements"),
+    "whole batch": ("a million masked elements",),
+    "Adam": ("a million updates",),
+    "all-reduce": ("a message", "a MB"),
+    "waiting": ("a GFLOP and doubling of the ranks",),
+}
+
+
+def fitted(measured: dict[Case, Parts]) -> Parts:
+    """The prices of each part in ms, by least squares of the errors relative to the step."""
+    prices = {}
+    for part in UNITS:
+        cases = [case for case in measured if part in measured[case]]
+        steps = np.array([sum(measured[case].values()) for case in cases])
+        times = np.array([measured[case][part] for case in cases])
+        amounts = np.array([work(*case)[part] for case in cases])
+        prices[part] = np.linalg.lstsq(amounts / steps[:, None], times / steps)[0]
+    return prices
+
+
+def modelled(prices: Parts, *case: Any, network: Sequence[float] = (0, 0)) -> Parts:
+    """The milliseconds of each part. `network`: what a message and a MB cost besides."""
+    besides = {"all-reduce": np.array(network)}
+    return {p: float(work(*case)[p] @ (prices[p] + besides.get(p, 0))) for p in UNITS}
+
+
+def print_ranks(hiddens: Sequence[Sequence[int]], seconds: float, folder: str) -> None:
+    mpiexec()  # raises Unavailable
+    measured: dict[Case, Parts] = {}
+    table = [["hidden, batch, processes", "ms a step", "images/s", "of one process", *UNITS]]
+    settings: Any = {"task": "on_ranks", "rounds": RANK_TURNS, "folder": folder}
+    for hidden, n in product(hiddens, RANK_BATCHES):
+        answers = measure(list(RANKS), 1, seconds / 4, hidden=hidden, n=n, **settings)
+        one = np.array([answer["ms"] for answer in answers["one process"]])
+        for name, of_it in answers.items():
+            parts = {part: float(np.median([a[part] for a in of_it])) for part in of_it[0]}
+            ms, ratio = parts.pop("ms"), np.median([a["ms"] for a in of_it] / one)
+            shares = (f"{parts.get(part, 0) / ms:.1%}" for part in UNITS)
+            numbers = f"{ms:.2f}", f"{1e3 * n / ms:,.0f}", f"{ratio:.2f}"
+            table.append([f"{hidden}, {n}, {name}", *numbers, *shares])
+            if 0 < RANKS[name] <= (os.cpu_count() or 1):  # only ranks with a core each are modelled
+                measured[hidden, n, RANKS[name]] = parts
+    print_table(table)
+    print_model(measured)
+
+
+def print_model(measured: dict[Case, Parts]) -> None:
+    prices = fitted(measured)
+    print(f"\nThe model, fitted to the {len(measured)} figures of ranks that have a core each")
+    for part, units in UNITS.items():
+        priced = (f"{p:.3g} ms {unit}" for p, unit in zip(prices[part], units, strict=True))
+        print(f"{part}: {', '.join(priced)}")
+    both = ((modelled(prices, *case), parts) for case, parts in measured.items())
+    ratios = [sum(model.values()) / sum(parts.values()) for model, parts in both]
+    print(f"It gives {min(ratios):.2f} to {max(ratios):.2f} of the measured times")
+    print("\nAn extrapolation, not a measurement: one rank on each machine of a 25 Gb/s network")
+    table = [["speed-up (share of all-reduces)", *map(str, MACHINES)]]
+    for hidden, n in dict.fromkeys(case[:2] for case in measured):
+        steps = [modelled(prices, hidden, n, ranks, network=NETWORK) for ranks in MACHINES]
+        ms = [sum(parts.values()) for parts in steps]
+        cells = [
+            f"{ms[0] / t:.1f} ({p['all-reduce'] / t:.0%})" for t, p in zip(ms, steps, strict=True)
+        ]
+        table.append([f"{hidden}, {n}", *cells])
     print_table(table)
 
 
@@ -485,6 +667,7 @@ def main() -> None:
     add("--seconds", type="positive number", default=15, help=about)
     add("--backend", choices=("numpy", "cupy"), default="numpy", help="cupy: on a GPU")
     add("--growth", action="store_true", help="time other batch sizes and widths instead")
+    add("--ranks", action="store_true", help="time npaae on several ranks of MPI instead")
     about = "time the whole experiment of the report instead (default: 100 epochs)"
     add("--whole-run", type=number, nargs="?", const=100, metavar="EPOCHS", help=about)
     parser.add_data_flags(sample=True)
@@ -504,7 +687,11 @@ def main() -> None:
         if flags.growth:
             print_growth(flags.seconds, **settings)
             return
-        for hidden in [flags.hidden] if flags.hidden else CONFIGURATIONS:
+        hiddens = [tuple(flags.hidden)] if flags.hidden else CONFIGURATIONS
+        if flags.ranks:
+            print_ranks(hiddens, flags.seconds, folder)
+            return
+        for hidden in hiddens:
             print_steps(hidden, flags.late, seconds=flags.seconds, **settings)
 
 

@@ -1,14 +1,18 @@
 """benchmark.py: contenders in processes of their own, timed in turns."""
 
 import re
+import shutil
 import signal
 import time
 from functools import partial
+from itertools import product
 from pathlib import Path
 from subprocess import PIPE, Popen
 
 import numpy as np
 import pytest
+
+import npaae
 
 from ..running import assert_refused, command, linux, run, run_here, wait_for
 
@@ -61,6 +65,46 @@ def test_the_whole_run_is_timed_with_its_parts_and_the_peers():
     names = set(benchmark.available("numpy")) - {"the floor", "JAX, jitted, donated"}
     assert np.min([numbers_of(name, out) for name in names]) > 0
     assert all(part in out for part in ("steps", "evaluation", "saving", "figures"))
+
+
+@pytest.mark.slow
+def test_ranks_are_timed_beside_one_process_and_extrapolated(tmp_path, monkeypatch, capsys):
+    try:
+        benchmark.mpiexec()
+    except npaae.Unavailable as error:
+        pytest.skip(str(error))
+    monkeypatch.setattr(benchmark, "RANK_BATCHES", (8,))
+    np.save(tmp_path / "images.npy", np.zeros((7, 784), np.uint8))
+    benchmark.print_ranks([(8, 4)], 0.01, str(tmp_path))
+    out = capsys.readouterr().out
+    for ranks, name in enumerate(benchmark.RANKS):
+        milliseconds, images, ratio, *shares = numbers_of(f"(8, 4), 8, {name}", out)
+        assert min(milliseconds, images, ratio) > 0
+        assert (sum(shares[3:]) > 0) == (ranks >= 2)  # of communication
+    assert len(re.findall(r"\(\d+%\)", out)) == len(benchmark.MACHINES)
+
+
+def test_the_model_of_the_cost_recovers_the_prices_of_figures_that_obey_it():
+    prices = {part: 1 + np.arange(len(units)) for part, units in benchmark.UNITS.items()}
+    measured = {}
+    for case in product(benchmark.CONFIGURATIONS, benchmark.RANK_BATCHES, (1, 2)):
+        parts = benchmark.modelled(prices, *case)
+        measured[case] = {part: ms for part, ms in parts.items() if ms > 0}
+    for part, found in benchmark.fitted(measured).items():
+        np.testing.assert_allclose(found, prices[part], rtol=1e-6, err_msg=part)
+
+
+def test_the_products_of_a_step_are_counted():
+    x, a, b, z, d = 784, 256, 128, 2, 1  # each dense layer: forward, dW, and dx but for its input
+    encoder, decoder = 2 * x * a + 3 * a * b + 3 * b * z, 3 * (z * b + b * a + a * x)
+    discriminator = 2 * (2 * z * a + 3 * a * b + 3 * b * d) + 2 * (z * a + a * b + b * d)
+    gflop = 2e-9 * 100 * (2 * encoder + decoder + discriminator)
+    assert benchmark.work((256, 128), 100, 1)["computing"][0] == pytest.approx(gflop)
+
+
+def test_ranks_without_mpiexec_are_refused(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda *_, **options: None)
+    assert_refused(run_here("--ranks", "--sample", example=EXAMPLE), 1, "mpiexec")
 
 
 def test_a_ratio_is_the_median_over_the_turns():
