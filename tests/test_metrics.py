@@ -1,5 +1,6 @@
-from itertools import combinations
-from math import exp, log, pi, sqrt
+"""What the audit's rows of the metrics leave open: large sets, bias, power, refusals, reports."""
+
+from math import log, pi, sqrt
 
 import numpy as np
 import pytest
@@ -14,39 +15,22 @@ from npaae.metrics import block_standard_error, energy_test, moments, neighbour_
 from .strategies import seeds
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_pieces():
-    """Distances are computed a few rows at a time, as for large sets."""
+@given(seeds, st.integers(2, 40), st.integers(2, 40), st.sampled_from([1, 7, 60]))
+def test_large_sets_are_measured_piece_by_piece_with_the_same_result(seed, n, m, at_once):
+    def measures():
+        accuracy = neighbour_accuracy(y, labels[:m], x, labels[:n], neighbours=2)
+        return [*energy_test(x, y), accuracy, *metrics.parzen_log_likelihood(x, y, 0.5)]
+
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_normal((n, 3)), rng.standard_normal((m, 3))
+    labels = rng.integers(0, 3, n + m)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "DISTANCES_AT_ONCE", 60)
-        yield
-
-
-def test_the_moments_are_those_that_numpy_finds(rng):
-    codes = rng.standard_normal((50, 3)) @ rng.standard_normal((3, 3)) + 7
-    mean, covariance = moments(codes)
-    np.testing.assert_allclose(mean, codes.mean(axis=0))
-    np.testing.assert_allclose(covariance, np.cov(codes.T, bias=True))
+        patch.setattr(metrics, "DISTANCES_AT_ONCE", at_once)
+        in_pieces = measures()
+    np.testing.assert_allclose(in_pieces, measures(), rtol=1e-9, atol=1e-6)
 
 
 # The energy distance
-
-
-def mean_distance(x, y):
-    """Over all pairs of two samples, or all pairs of different points of one."""
-    pairs = [(a, b) for i, a in enumerate(x) for j, b in enumerate(y) if x is not y or i != j]
-    return sum(np.linalg.norm(a - b) for a, b in pairs) / len(pairs)
-
-
-def energy(x, y):
-    return 2 * mean_distance(x, y) - mean_distance(x, x) - mean_distance(y, y)
-
-
-@given(seeds, st.integers(2, 12), st.integers(2, 12), st.integers(1, 4), st.floats(-99, 99))
-def test_the_energy_distance_is_its_formula(seed, n, m, dim, shift):
-    rng = np.random.default_rng(seed)
-    x, y = rng.standard_normal((n, dim)) + shift, 1 + rng.standard_normal((m, dim))
-    assert energy_test(x, y, permutations=1).distance == pytest.approx(energy(x, y), abs=1e-4)
 
 
 def test_under_one_distribution_the_energy_distance_is_0_on_average(rng):
@@ -55,19 +39,6 @@ def test_under_one_distribution_the_energy_distance_is_0_on_average(rng):
         energy_test(*rng.normal(0, 5, (2, 20, 2)), permutations=1).distance for _ in range(300)
     ]
     assert abs(np.mean(found)) < 6 * np.std(found) / sqrt(300) < 0.2
-
-
-@given(seeds, st.sampled_from([3, 4]))
-def test_threshold_and_p_are_those_of_all_divisions(seed, n):
-    """Of two samples of n points, within what 3,000 random divisions leave to chance (7 sd)."""
-    z = np.random.default_rng(seed).standard_normal((2 * n, 2))
-    divisions = [list(x) for x in combinations(range(2 * n), n)]  # the first is the given one
-    energies = np.array([energy(z[x], np.delete(z, x, axis=0)) for x in divisions])
-    found = energy_test(z[:n], z[n:], permutations=3000)
-    low, high = np.quantile(energies, [0.91, 0.99], method="inverted_cdf")
-    assert low - 1e-6 <= found.threshold <= high + 1e-6
-    p = np.mean(energies >= energies[0] - 1e-6)
-    assert abs(found.p - p) <= 7 * sqrt(p * (1 - p) / 3000) + 1e-3
 
 
 def test_p_is_at_most_5_percent_in_about_5_of_100_cases_of_one_distribution(rng):
@@ -83,35 +54,7 @@ def test_a_distribution_that_is_moved_widened_or_flattened_is_found(scale, shift
     assert found.p == pytest.approx(1 / 200)
 
 
-# The neighbours
-
-
-@given(seeds, st.integers(1, 30), st.integers(1, 10), st.integers(1, 5))
-def test_the_neighbours_vote_as_counted_by_hand(seed, n, m, neighbours):
-    rng = np.random.default_rng(seed)
-    train, test = rng.standard_normal((max(n, neighbours), 2)), rng.standard_normal((m, 2))
-    train_labels, test_labels = (rng.integers(0, 3, len(z)) for z in (train, test))
-    right = 0
-    for code, label in zip(test, test_labels, strict=True):
-        nearest = np.argsort(np.linalg.norm(train - code, axis=1))[:neighbours]
-        right += np.bincount(train_labels[nearest]).argmax() == label
-    labelled = (train, train_labels, test, test_labels)
-    assert neighbour_accuracy(*labelled, neighbours=neighbours) == right / m
-
-
 # The Parzen windows and the standard error
-
-
-@given(seeds, st.integers(1, 8), st.integers(1, 8), st.integers(1, 4), st.floats(0.1, 3))
-def test_the_log_likelihood_is_that_of_a_mixture_of_normal_densities(seed, n, m, dim, h):
-    rng = np.random.default_rng(seed)
-    points, samples = rng.standard_normal((n, dim)), rng.standard_normal((m, dim))
-    for point, found in zip(points, metrics.parzen_log_likelihood(points, samples, h), strict=True):
-        exponents = [-sum((point - sample) ** 2) / (2 * h * h) for sample in samples]
-        largest = max(exponents)  # so that not every exponential is 0
-        mean = sum(exp(e - largest) for e in exponents) / m
-        expected = largest + log(mean) - dim / 2 * log(2 * pi * h * h)
-        assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 def test_images_far_from_every_sample_have_a_finite_log_likelihood():

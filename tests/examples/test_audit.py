@@ -59,6 +59,10 @@ Model = model.AdversarialAutoencoder
 Dense, ReLU, Sigmoid, Dropout = layers.Dense, layers.ReLU, layers.Sigmoid, layers.Dropout
 Sequential, Adam = layers.Sequential, optim.Adam
 
+SWAPPED = (
+    "radial_std * noise[:, 0]\n    return _turned(xp, angle, outwards, self.tangential_std => "
+    "tangential_std * noise[:, 0]\n    return _turned(xp, angle, outwards, self.radial_std"
+)
 LEFT_OVER = "matmul(x.T, dy, out=self.dW) => add(self.dW, x.T @ dy, self.dW)"
 
 # For each formula, functions and the change to their source that plants a bug.
@@ -193,10 +197,7 @@ BUGS = {
         (priors.uniform_disc.__call__, " / length => "),
     ],
     "mixture: sd outwards and across": [
-        (
-            priors.gaussian_mixture.at,
-            "self.radial_std * noise[:, 0] => self.tangential_std * noise[:, 0]",
-        )
+        (priors.gaussian_mixture.at, SWAPPED),
     ],
     "mixture: equally many of each": [
         (priors.gaussian_mixture.at, "position * self => position**2 * self")
