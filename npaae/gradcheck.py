@@ -28,8 +28,8 @@ two agree as far as finite differences can tell, and the error counts as 1e-8 at
 
 A check that cannot decide refuses with an exception; it does not pass. InvalidInput: f or the
 gradient does not fit x, f is not deterministic, computes in less than float64 or is not finite, or
-rounding hides its derivative. Kink: f has a kink within the smallest step; take another point. A
-kink that only `pattern` can tell of is one whose jump is below the rounding noise.
+rounding hides its derivative. Kink: f has a kink within the smallest step; take another point. If
+its jump is below the rounding noise, only `pattern` can reveal it.
 
 Randomness in f must be frozen: make a fresh generator of one seed in each call, so that dropout is
 checked *on*.
@@ -285,7 +285,9 @@ class _Probe:
         scatter = min(scatters, default=0.0)
         self.noise = max(8 * scatter * largest, float(np.finfo(float).eps) * abs(self.value))
         self.is_flat = len(set(near)) == 1
-        if scatter > 1e-10 or all(map(_is_single, near)):
+        if all(map(_is_single, near)):
+            raise InvalidInput("f must compute in float64 throughout, got values of float32")
+        if scatter > 1e-10:
             raise InvalidInput(
                 "f must compute in float64 throughout, got values that scatter by a relative "
                 f"{scatter:.0e} around {self.value:g}; if it does, use a smaller step"

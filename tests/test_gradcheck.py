@@ -113,6 +113,12 @@ def test_functions_of_another_scale_are_judged_rightly():
     assert elementwise(lambda x: np.log(x).sum(), tiny, 1.01 / tiny, step=1e-11) > WRONG
 
 
+def test_the_step_grows_with_the_coordinate():
+    x = np.array([1e6, 1.0])
+    assert elementwise(squares, x, 2 * x) < RIGHT
+    assert elementwise(squares, x, 2.01 * x) > WRONG
+
+
 def test_one_large_coordinate_does_not_set_the_step_of_the_others(rng):
     x, direction = np.array([1e5, 0.3, 0.2]), rng.standard_normal(3)
 
@@ -182,9 +188,9 @@ def test_a_pattern_tells_of_a_kink_below_the_noise():
 )
 def test_a_function_that_is_not_finite_is_refused(f):
     for gradient in (np.zeros(3), np.full(3, np.nan)):
-        with pytest.raises(InvalidInput, match=r"^f must"):
+        with pytest.raises(InvalidInput, match=r"^f must be finite"):
             elementwise(f, np.ones(3), gradient)
-        with pytest.raises(InvalidInput, match=r"^f must"):
+        with pytest.raises(InvalidInput, match=r"^f must be finite"):
             along(f, np.ones(3), gradient, np.ones(3))
 
 
@@ -195,6 +201,7 @@ def test_a_gradient_that_is_not_finite_has_error_inf(bad, point):
     assert elementwise(cubes, point, gradient) == np.inf
     assert elementwise(cubes, point, gradient).where == (2, 1)
     assert along(cubes, point, gradient, point) == np.inf
+    assert elementwise(cubes, point, np.full((3, 4), bad)).where == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -230,11 +237,18 @@ def test_a_function_that_is_not_deterministic_is_refused(point, rng):
         elementwise(lambda x: cubes(x) + rng.random(), point, 3 * point**2)
 
 
-def test_a_derivative_that_rounding_hides_is_refused():
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_derivative_that_rounding_hides_is_refused(n):
     with pytest.raises(InvalidInput, match="rounding"):
-        elementwise(lambda x: 1e14 + x.sum(), np.zeros(2), np.ones(2))
+        elementwise(lambda x: 1e14 + x.sum(), np.zeros(n), np.ones(n))
     with pytest.raises(InvalidInput, match="rounding"):
-        along(lambda x: 1e14 + x.sum(), np.zeros(2), np.ones(2), np.ones(2))
+        along(lambda x: 1e14 + x.sum(), np.zeros(n), np.ones(n), np.ones(n))
+
+
+def test_an_element_that_rounding_hides_passes_beside_one_that_it_does_not():
+    for scales in ([1e14, 1.0], [1.0, 1e14]):
+        scales = np.array(scales)
+        assert elementwise(lambda x, a=scales: (a * x).sum(), np.ones(2), scales) < RIGHT
 
 
 @pytest.mark.parametrize("x", [[1.0, 2.0], 3.0, np.ones(3, int), np.ones(3, np.float32)])
@@ -257,6 +271,13 @@ def test_shapes_that_differ_are_refused(point):
 def test_a_direction_that_leads_nowhere_is_refused(point, nowhere):
     with pytest.raises(InvalidInput, match=r"^direction must"):
         along(cubes, point, point, nowhere)
+
+
+def test_of_no_elements_every_gradient_is_right_and_no_direction_leads_anywhere():
+    none = np.empty(0)
+    assert elementwise(lambda x: 1.5, none, none) == 0
+    with pytest.raises(InvalidInput, match=r"^direction must"):
+        along(lambda x: 1.5, none, none, none)
 
 
 # What f and layers may do to what they are handed
@@ -345,6 +366,11 @@ def test_every_parameter_of_a_network_is_checked_by_its_name(rng):
     assert max(errors.values()) < RIGHT
     after = [layer.W for layer in network.layers if isinstance(layer, Dense)]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_a_layer_that_has_no_gradients_yet_is_given_them(rng):
+    errors = gradcheck.parameters(LayerNorm(5, np.float64), rng.standard_normal((7, 5)))
+    assert max(errors.values()) < RIGHT
 
 
 class Planted(Dense):
