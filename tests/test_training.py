@@ -1,10 +1,11 @@
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import npaae
-from npaae import AdversarialAutoencoder, Diverged, InvalidInput
+from npaae import AdversarialAutoencoder, Diverged, InvalidInput, backend, parallel
 from npaae.backend import NOISE, SHUFFLE, generator
 from npaae.priors import gaussian, gaussian_mixture
 from npaae.training import evaluate
@@ -82,6 +83,58 @@ def test_images_train_the_same_as_bytes_and_as_floats_and_are_not_written_to(sma
     list(npaae.train(a, images, test_images=images, epochs=1))
     list(npaae.train(b, floats, test_images=floats, epochs=1))
     np.testing.assert_array_equal(a.theta, b.theta)
+
+
+# Ranks; `test_parallel` has several
+
+
+class OneRank:
+    """A communicator of a single rank, which needs no MPI."""
+
+    Get_rank, Get_size = (lambda self: 0), (lambda self: 1)
+
+    def __init__(self):
+        self.digests = []
+
+    def Iprobe(self, tag):
+        return False
+
+    def Allreduce(self, in_place, array):
+        pass
+
+    def Allgather(self, own, digests):
+        digests[0] = own.reshape(digests.shape[1:])
+        self.digests.append(own.tobytes())
+
+
+@pytest.fixture
+def one_rank(monkeypatch):
+    monkeypatch.setattr(parallel, "_mpi", lambda: SimpleNamespace(IN_PLACE=None))
+    monkeypatch.setattr(backend, "one_blas_thread", lambda: None)  # other tests may use two
+    return OneRank()
+
+
+@pytest.mark.parametrize("options", [{}, CLASSES], ids=["without labels", "with labels"])
+def test_a_single_rank_trains_as_one_process_does(small_model, images, one_rank, options):
+    alone, ranked = small_model(**options), small_model(**options, comm=one_rank)
+    arguments = {"labels": np.arange(25) % 4} if options else {}
+    arguments |= {"test_images": images, "epochs": 2, "batch_size": 10}
+    pairs = zip(
+        *(npaae.train(model, images, **arguments) for model in (alone, ranked)), strict=True
+    )
+    assert all(a[:7] == b[:7] for a, b in pairs)  # all but the seconds
+    np.testing.assert_array_equal(ranked.theta, alone.theta)
+
+
+def test_ranks_compare_all_that_they_are_handed(small_model, images, one_rank):
+    model, labels = small_model(**CLASSES, comm=one_rank), np.zeros(25, int)
+    usual = {"labels": labels, "test_images": images, "epochs": 1, "batch_size": 10}
+    others = {"labels": labels + 1, "test_images": images[1:], "epochs": 2, "batch_size": 11}
+    npaae.train(model, images, **usual)
+    npaae.train(model, images[::-1], **usual)
+    for name, value in others.items():
+        npaae.train(model, images, **usual | {name: value})
+    assert len(set(one_rank.digests)) == 6
 
 
 # Records
