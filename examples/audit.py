@@ -20,7 +20,6 @@ whatever stands there: `audit.layers = mine` makes the judge of layers of your o
 
 import argparse
 import inspect
-import io
 import sys
 from collections.abc import Callable
 from functools import partial, reduce
@@ -33,6 +32,7 @@ import numpy as np
 
 from npaae import AdversarialAutoencoder as Model
 from npaae import backend, gradcheck, layers, losses, metrics, optim, priors, training
+from npaae.experiment import launch
 
 Array = np.ndarray[Any, Any]
 Rng = np.random.Generator
@@ -938,8 +938,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--markdown", action="store_true", help="print the table for a report")
     flags = parser.parse_args()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal can show "σ"
     findings = [examine(row) for row in ROWS]
     table = [HEADER, *map(cells, findings)]
     if flags.markdown:
@@ -957,4 +955,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .backend import SAMPLE, HostArray, generator, to_host
 from .checks import InvalidInput, checked_rows, unit_interval
+from .metrics import prior_draws
 from .model import AdversarialAutoencoder
 from .priors import Divisible, gaussian
 from .training import Record
@@ -26,7 +27,6 @@ TRAIN, TEST = "#1f4e8c", "#d9822b"
 BY_LABEL: dict[str, Any] = {"cmap": "tab10", "vmin": -0.5, "vmax": 9.5, "linewidths": 0}
 INK: dict[str, Any] = {"cmap": "gray_r", "vmin": 0, "vmax": 1}  # dark on white
 PRIOR_POINTS = 5000  # to show a prior
-PRIOR_NUMBERS = 200_000  # to measure one: in the plane, percentiles to a hundredth of σ
 
 
 def losses(history: Sequence[Record]) -> Figure:
@@ -78,7 +78,7 @@ def _grid(model: AdversarialAutoencoder, side: int) -> HostArray:
     """The side² codes of `manifold`, in reading order."""
     if isinstance(model.prior, Divisible):  # a plain grid would also lie between its parts
         return _draws_along(model, model.prior, side * side)
-    draws = _prior_draws(model)
+    draws = prior_draws(model).astype(np.float64)  # percentiles to a hundredth of σ
     if model.latent == 1:
         return np.quantile(draws, _levels(side * side), axis=0)
     first, second = np.quantile(draws[:, :2], _levels(side), axis=0).T
@@ -106,7 +106,7 @@ def latent(
     A Gaussian prior is shown as circles of one and two standard deviations, another as grey draws.
     Of a longer code the first two dimensions are shown; a code of one dimension is spread by label.
     """
-    codes, draws = model.encode(images), _prior_draws(model)
+    codes, draws = model.encode(images), prior_draws(model).astype(np.float64)
     mean, std = draws.mean(axis=0), draws.std(axis=0)
     figure = Figure(figsize=(6.6, 5.6), layout="constrained")
     axes = figure.subplots()
@@ -187,11 +187,6 @@ def reconstructions(model: AdversarialAutoencoder, images: HostArray) -> Figure:
     pairs = (originals, model.reconstruct(shown))
     strips = [part[i : i + 10] for i in range(0, len(originals), 10) for part in pairs]
     return image_grid(np.concatenate(strips), columns=min(10, len(originals)))
-
-
-def _prior_draws(model: AdversarialAutoencoder) -> HostArray:
-    """Draws from the prior in float64, always the same; fewer for a longer code, to save memory."""
-    return model.sample_prior(max(PRIOR_NUMBERS // model.latent, 1000), seed=0).astype(np.float64)
 
 
 def image_grid(rows: HostArray, *, columns: int) -> Figure:
