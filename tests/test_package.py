@@ -1,8 +1,10 @@
 import ast
+import re
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from textwrap import dedent
 
 import npaae
 
@@ -32,5 +34,19 @@ def test_every_public_name_exists():
     assert all(hasattr(npaae, name) for name in npaae.__all__)
 
 
-def test_the_version_is_the_packages():
+def test_the_citation_and_the_metadata_have_one_version_and_the_same_authors():
+    citation = (PACKAGE.parent / "CITATION.cff").read_text(encoding="utf-8")
     assert metadata.version("npaae") == npaae.__version__
+    assert f"\nversion: {npaae.__version__}\n" in citation
+    assert f"- name: {metadata.metadata('npaae')['Author']}\n" in citation
+
+
+def test_the_code_on_the_front_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page, names = (PACKAGE.parent / "README.md").read_text(encoding="utf-8"), {}
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(dedent(block).replace("epochs=20", "epochs=1"), names)
+    assert names["novel"].shape == (100, 784)
+    assert (tmp_path / "model.npz").exists()
