@@ -107,8 +107,8 @@ def blas_threads(xp: ModuleType, multiplications: int) -> Iterator[None]:
     """Compute the block's matrix products on one thread if they are small, else as usual.
 
     multiplications: of one pass through the networks, that is batch size · parameters. Below 1e8 a
-    second thread gains nothing, and two programs on two cores stand in each other's way. Whoever
-    sets OPENBLAS_NUM_THREADS or OMP_NUM_THREADS decides instead.
+    second thread gains nothing, and two programs on two cores get in each other's way. Setting
+    OPENBLAS_NUM_THREADS or OMP_NUM_THREADS overrides this.
     """
     if xp is not np or multiplications >= 10**8 or _threads_chosen():
         yield

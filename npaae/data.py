@@ -117,7 +117,7 @@ def _parse_idx(file: BinaryIO | gzip.GzipFile, path: Path) -> HostArray:
         raise BadFile(f"{path} is damaged: its header promises {promised} bytes, got {found}")
     try:
         array = np.frombuffer(content, dtype).reshape(shape)
-    except ValueError as error:  # more than 64 dimensions, or a 0 beside sizes beyond any array's
+    except ValueError as error:  # more than 64 dimensions, or a 0 among impossible sizes
         raise BadFile(f"{path} is damaged: an array cannot have shape {shape}") from error
     return array.astype(dtype.newbyteorder("="), copy=False)
 

@@ -159,7 +159,7 @@ def _parzen_log_likelihoods(points: Array, samples: Array, widths: Sequence[floa
         least = squared.min(axis=1)
         squared -= least[:, None]  # so that not every exponential underflows to 0
         for i, h in enumerate(widths):
-            # At −700 the exponential is 0 beside the largest, 1; below, np.exp is ten times slower.
+            # At −700 an exponential is negligible next to the largest, 1; below, np.exp is slow.
             windows = np.exp(np.maximum(squared * (-0.5 / h**2), -700)).mean(axis=1)
             scale = points.shape[1] / 2 * log(2 * pi * h**2)
             likelihoods[i, rows] = np.log(windows) - 0.5 / h**2 * least - scale

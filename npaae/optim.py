@@ -95,6 +95,6 @@ def _flush(xp: ModuleType, M: Array) -> None:
 
         α β₁ |m| / (ε (1 − β₁ᵗ)),
 
-    which is 4.5e-26 for α = 5e-4, |m| = 1e-30 and the other defaults: nothing beside a parameter.
+    which is 4.5e-26 for α = 5e-4, |m| = 1e-30 and the other defaults: negligible for a parameter.
     """
     M *= xp.abs(M) >= 1e-30

@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 FIGURES = {f"{name}.png" for name in ("losses", "samples", "manifold", "latent", "reconstructions")}
 FILES = FIGURES | {"losses.csv", "model.npz", "config.json"}
 
-sys.path.append(str(EXAMPLES))  # as for a program that lies there
+sys.path.append(str(EXAMPLES))  # as Python does for a program in that folder
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and terminals")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limits on files")

@@ -46,7 +46,7 @@ DAMAGED = {
     "an element missing": GOOD[:-1],
     "a byte too many": GOOD + b"\0",
     "65 dimensions": b"\0\0\x08\x41" + b"\0\0\0\x01" * 65 + b"\7",
-    "a size of 0 beside impossible ones": b"\0\0\x08\x04" + b"\0" * 4 + b"\xff" * 12,
+    "a size of 0 among impossible ones": b"\0\0\x08\x04" + b"\0" * 4 + b"\xff" * 12,
     "gzipped and cut": PACKED[:-9],
     "gzipped with bytes behind": PACKED + b"trailing",
     "gzipped with too many elements": gzip.compress(GOOD + bytes(10)),

@@ -11,7 +11,7 @@ from .run import read_config, settings
 
 
 def _checked(convert: Callable[[str], Any], check: Callable[..., Any], *bounds: int) -> Any:
-    """A type of flag: its text converted, or refused by the rule of a check of the library."""
+    """An argparse type: converts the text, and refuses what a check of the library refuses."""
 
     def parse(text: str) -> Any:
         try:
@@ -42,7 +42,7 @@ TYPES = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Knows TYPES by name, and says what is wrong in one sentence without a list of all flags."""
+    """Knows TYPES by name, and reports an error in one sentence, without a list of all flags."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -117,8 +117,8 @@ class Run:
                 "--resume, discard it with --overwrite, or name another folder with --out"
             )
         remove_partial(self.folder, iter(FILES))
-        for _ in range(2):  # the second time beside the first, as in every epoch: is there room?
-            self._save()
+        for _ in range(2):  # is there room for a second file next to the first, as in every epoch?
+            self.model.save(self.folder / MODEL)
         self._write_losses(self.history)
         self._write_config()
         if self.overwrite:
@@ -158,12 +158,12 @@ class Run:
                 yield record
 
     def record(self, record: Record) -> None:
-        """Keep an epoch: its row in losses.csv, and the model. Ctrl-C does not part the two."""
+        """Keep an epoch: its row in losses.csv, and the model. Ctrl-C cannot separate the two."""
         if not self._mine:
             return
         with uninterrupted():
             self._write_losses([*self.history, record])
-            self._save()
+            self.model.save(self.folder / MODEL)
             self.history.append(record)
 
     def draw(self) -> None:
@@ -206,9 +206,6 @@ class Run:
 
     def _epochs_done(self) -> str:
         return f"{len(self.history)} epoch{'' if len(self.history) == 1 else 's'}"
-
-    def _save(self) -> None:
-        self.model.save(self.folder / MODEL)
 
     def _write_losses(self, history: Sequence[Record]) -> None:
         rows: list[list[Any]] = [_columns(self.model.latent)]

@@ -75,7 +75,7 @@ def test_a_defect_keeps_its_traceback():
 
 
 @posix
-def test_a_reader_that_ends_is_told_once(digits, tmp_path):
+def test_a_closed_pipe_is_reported_once(digits, tmp_path):
     line = ("--data-dir", digits, "--epochs", 1, "--hidden", 8, "--out", tmp_path / "run")
     shell = f"{shlex.join(command(*line))} | true"
     process = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=300)
