@@ -7,9 +7,11 @@ Rows are samples. The package npaae is this page with checks, figures, files and
 
 # fmt: off
 import gzip
+import os
 from itertools import pairwise
 from pathlib import Path
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a second one slows products as small as these
 import numpy as np
 
 rng = np.random.default_rng(0)
@@ -55,12 +57,10 @@ class Adam:
         self.parameters = [p for layer, *own in layers if layer is dense for p in own]
         self.alpha, self.t = alpha, 0
         self.m, self.v = ([np.zeros_like(p) for p in self.parameters] for _ in "mv")
-
     def step(self, gradients):
         self.t += 1
         for p, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
-            m[:] = 0.9 * m + 0.1 * g
-            v[:] = 0.999 * v + 0.001 * g**2
+            m[:], v[:] = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
             m_hat, v_hat = m / (1 - 0.9**self.t), v / (1 - 0.999**self.t)
             p -= self.alpha * m_hat / (np.sqrt(v_hat) + 1e-8)
 
