@@ -26,12 +26,13 @@ from functools import partial, reduce
 from itertools import combinations
 from math import erf, exp, inf, log, nan, pi, sqrt
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from npaae import AdversarialAutoencoder as Model
-from npaae import backend, gradcheck, layers, losses, metrics, optim, priors, training
+from npaae import CategoricalAutoencoder as Categorical
+from npaae import backend, categorical, gradcheck, layers, losses, metrics, optim, priors, training
 from npaae.experiment import launch
 
 Array = np.ndarray[Any, Any]
@@ -503,15 +504,18 @@ def a_model(rng: Rng, classes: int = 0) -> tuple[Model, Array, int]:
     return model, read_only(rng.random((int(rng.integers(1, 9)), visible))), a_seed(rng)
 
 
-def phase_loss(rng: Rng, phase: Phase, classes: int = 0) -> float:
-    model, x, seed = a_model(rng, classes)
+Case: TypeAlias = Callable[[Rng], tuple[Any, Array, int]]
+
+
+def phase_loss(rng: Rng, phase: Phase, case: Case = a_model) -> float:
+    model, x, seed = case(rng)
     expected = phase.loss(model, x, np.random.default_rng(seed))
     return gradcheck.relative_error(phase.gradient(model, x, np.random.default_rng(seed)), expected)
 
 
-def phase_gradient(rng: Rng, phase: Phase, classes: int = 0) -> float:
+def phase_gradient(rng: Rng, phase: Phase, case: Case = a_model) -> float:
     """Along a random direction through all the parameters that the phase moves, dropout on."""
-    model, x, seed = a_model(rng, classes)
+    model, x, seed = case(rng)
     own = model.adams()[phase.adam]
 
     def loss(parameters: Array) -> Any:
@@ -524,9 +528,9 @@ def phase_gradient(rng: Rng, phase: Phase, classes: int = 0) -> float:
     return gradcheck.along(loss, start, own.gradient, rng.standard_normal(start.size))
 
 
-def phase_isolation(rng: Rng, phase: Phase) -> float:
+def phase_isolation(rng: Rng, phase: Phase, case: Case = a_model) -> float:
     """How many numbers change that are not its own: parameters, gradients, moments, steps."""
-    model, x, seed = a_model(rng)
+    model, x, seed = case(rng)
     own = model.adams()[phase.adam]
     others = [other for other in model.adams().values() if other is not own]
     model.gradient[:] = 0
@@ -582,6 +586,7 @@ def decoding(rng: Rng) -> float:
     return max(gradcheck.relative_error(image, expected) for image in images)
 
 
+TOLD = partial(a_model, classes=3)
 ONE = Phase(reconstruction, reconstruction_loss, "reconstruction_adam")
 TWO = Phase(discriminator, discriminator_loss, "discriminator_adam")
 THREE = Phase(generator, generator_loss, "generator_adam")
@@ -605,16 +610,308 @@ ROWS += [
     Row("phase 3: moves nothing else, D least of all", "Model.generator_gradient",
         EQUAL, 0, partial(phase_isolation, phase=THREE)),
     Row("phase 2 with labels: L", "Model.discriminator_gradient",
-        AGAIN, 1e-12, partial(phase_loss, phase=TWO, classes=3)),
+        AGAIN, 1e-12, partial(phase_loss, phase=TWO, case=TOLD)),
     Row("phase 2 with labels: dL by discriminator", "Model.discriminator_gradient",
-        ALONG, 1e-6, partial(phase_gradient, phase=TWO, classes=3)),
+        ALONG, 1e-6, partial(phase_gradient, phase=TWO, case=TOLD)),
     Row("phase 3 with labels: L", "Model.generator_gradient",
-        AGAIN, 1e-12, partial(phase_loss, phase=THREE, classes=3)),
+        AGAIN, 1e-12, partial(phase_loss, phase=THREE, case=TOLD)),
     Row("phase 3 with labels: dL by encoder", "Model.generator_gradient",
-        ALONG, 1e-6, partial(phase_gradient, phase=THREE, classes=3)),
+        ALONG, 1e-6, partial(phase_gradient, phase=THREE, case=TOLD)),
     Row("step: phases 1, 2, 3, each then moved", "Model.step", EQUAL, 0, step_order),
     Row("model: its rates where they belong", "Model", EQUAL, 0, rates),
     Row("decode: σ(decoder(z)), dropout off", "Model.decode", AGAIN, 1e-12, decoding),
+]  # fmt: skip
+
+
+# Categories: what `CategoricalAutoencoder` adds
+
+
+def a_score(rng: Rng) -> tuple[Array, Array]:
+    """Logits of some rows, and a label for each."""
+    n, k = rng.integers(2, 6, 2)
+    return read_only(rng.uniform(-4, 4, (n, k))), read_only(rng.integers(0, k, n))
+
+
+def shares(logits: Array) -> Array:
+    return np.array([[exp(l) / sum(map(exp, row)) for l in row] for row in logits])  # noqa: E741
+
+
+def softmax_value(rng: Rng) -> float:
+    logits, _ = a_score(rng)
+    found = categorical.softmax(np, logits + 10 ** rng.uniform(0, 2))  # a constant changes nothing
+    return gradcheck.relative_error(found, shares(logits))
+
+
+def softmax_loss(rng: Rng) -> float:
+    logits, labels = a_score(rng)
+    expected = -np.mean([log(p[j]) for p, j in zip(shares(logits), labels, strict=True)])
+    return gradcheck.relative_error(
+        categorical.softmax_cross_entropy(np, logits, labels)[0], expected
+    )
+
+
+def softmax_gradient(rng: Rng) -> float:
+    logits, labels = a_score(rng)
+
+    def loss(x: Array) -> Any:
+        return categorical.softmax_cross_entropy(np, x, labels)[0]
+
+    _, gradient = categorical.softmax_cross_entropy(np, logits, labels)
+    return gradcheck.elementwise(loss, logits, gradient)
+
+
+def partial_value(rng: Rng) -> float:
+    logits, _ = a_score(rng)
+    k = int(rng.integers(1, logits.shape[1] + 1))
+    expected = np.hstack((shares(logits[:, :k]), logits[:, k:]))
+    found = categorical.PartialSoftmax(np, k).forward(logits)[0]
+    return gradcheck.relative_error(found, expected)
+
+
+def partial_input(rng: Rng) -> float:
+    logits, _ = a_score(rng)
+    k = int(rng.integers(2, logits.shape[1] + 1))  # with 1 the derivative vanishes
+    return gradcheck.layer(categorical.PartialSoftmax(np, k), logits)
+
+
+def noise_value(rng: Rng) -> float:
+    std, x = a_length(rng), a_matrix(rng, (100, 100))
+    layer = categorical.Noise(np, std)
+    epsilon = ((layer.forward(x, rng)[0] - x) / std).ravel()
+    unchanged = np.array_equal(layer.forward(x)[0], x)
+    return uniform_distances(normal_cdf(epsilon[:5000]), normal_cdf(epsilon[5000:])) / unchanged
+
+
+def noise_input(rng: Rng) -> float:
+    layer = categorical.Noise(np, a_length(rng))
+    return gradcheck.layer(layer, a_matrix(rng, a_shape(rng)), seed=a_seed(rng))
+
+
+def a_batch_norm(rng: Rng) -> tuple[Any, Array]:
+    n, k = (int(size) for size in rng.integers(3, 7, 2))
+    layer = categorical.BatchNorm(np, k, float)
+    layer.gamma[:], layer.beta[:] = rng.standard_normal((2, k))
+    return layer, a_matrix(rng, (n, k))
+
+
+def batch_norm_value(rng: Rng) -> float:
+    layer, x = a_batch_norm(rng)
+    columns = [(x_j - np.mean(x_j)) / sqrt(np.var(x_j) + 1e-5) for x_j in x.T]
+    expected = layer.gamma * np.transpose(columns) + layer.beta
+    return gradcheck.relative_error(layer.forward(x, rng)[0], expected)
+
+
+def batch_norm_input(rng: Rng) -> float:
+    return gradcheck.layer(*a_batch_norm(rng))
+
+
+def batch_norm_parameters(rng: Rng) -> float:
+    return max(gradcheck.parameters(*a_batch_norm(rng)).values())
+
+
+def batch_norm_averages(rng: Rng) -> float:
+    """After some batches, evaluation normalises with 0.98 of the old and 0.02 of the new."""
+    layer, x = a_batch_norm(rng)
+    mean, variance = np.zeros(x.shape[1]), np.ones(x.shape[1])
+    for _ in range(3):
+        batch = a_matrix(rng, (5, x.shape[1]))
+        layer.forward(batch, rng)
+        mean = 0.98 * mean + 0.02 * batch.mean(axis=0)
+        variance = 0.98 * variance + 0.02 * batch.var(axis=0)
+    expected = layer.gamma * (x - mean) / np.sqrt(variance + 1e-5) + layer.beta
+    return gradcheck.relative_error(layer.forward(x)[0], expected)
+
+
+def side_by_side(rng: Rng) -> tuple[Any, Any, Array]:
+    """Two networks of one output side by side, the two, and an input."""
+    widths = rng.integers(1, 4, 2).tolist()
+    networks = [layers.perceptron(np, (width, 3, 1), 0.3, float) for width in widths]
+    for network in networks:
+        network.initialise(rng)
+    both = categorical.SideBySide(np, networks, widths)
+    return both, networks, read_only(rng.standard_normal((4, sum(widths))))
+
+
+def side_by_side_value(rng: Rng) -> float:
+    both, networks, x = side_by_side(rng)
+    parts = x[:, : networks[0].layers[0].W.shape[0]], x[:, -networks[1].layers[0].W.shape[0] :]
+    expected = np.hstack([f.forward(part)[0] for f, part in zip(networks, parts, strict=True)])
+    return gradcheck.relative_error(both.forward(x)[0], expected)
+
+
+def side_by_side_gradients(rng: Rng) -> float:
+    both, _, x = side_by_side(rng)
+    seed = a_seed(rng)
+    of_parameters = gradcheck.parameters(both, x, seed=seed)
+    return max(gradcheck.layer(both, x, seed=seed), *of_parameters.values())
+
+
+def cluster_heads(rng: Rng) -> tuple[Any, Array]:
+    n, k, d = (int(size) for size in rng.integers(1, 5, 3))
+    layer = categorical.ClusterHeads(np, np.empty((k, d)), np.empty(d), a_length(rng))
+    layer.initialise(rng)
+    layer.b[:] = rng.standard_normal(d)
+    return layer, a_matrix(rng, (n, k + d))
+
+
+def heads_value(rng: Rng) -> float:
+    layer, x = cluster_heads(rng)
+    k = len(layer.W)
+    expected = [sum(y * w for y, w in zip(row, layer.W)) + layer.b + row[k:] for row in x]  # noqa: B905
+    return gradcheck.relative_error(layer.forward(x)[0], expected)
+
+
+def heads_gradients(rng: Rng) -> float:
+    layer, x = cluster_heads(rng)
+    return max(gradcheck.layer(layer, x), *gradcheck.parameters(layer, x).values())
+
+
+def some_heads(rng: Rng) -> tuple[Array, float]:
+    """Heads, and a distance below which about half of their pairs are."""
+    W = read_only(rng.standard_normal((int(rng.integers(2, 6)), 2)))
+    pairs = sorted(float(np.linalg.norm(a - b)) for a, b in combinations(W, 2))
+    return W, 1.01 * pairs[len(pairs) // 2]
+
+
+def repulsion_value(rng: Rng) -> float:
+    W, distance = some_heads(rng)
+    expected = sum(max(0.0, distance - sqrt(sum((a - b) ** 2))) for a, b in combinations(W, 2))
+    return gradcheck.relative_error(categorical.repulsion(np, W, distance)[0], expected)
+
+
+def repulsion_gradient(rng: Rng) -> float:
+    W, distance = some_heads(rng)
+    _, gradient = categorical.repulsion(np, W, distance)
+    return gradcheck.elementwise(lambda W: categorical.repulsion(np, W, distance)[0], W, gradient)
+
+
+def a_categorical(rng: Rng, head_distance: float = 0.0) -> tuple[Any, Array, int]:
+    """Like `a_model`, with categories."""
+    categories, latent, visible, *hidden = rng.integers(2, 7, 5).tolist()
+    model = Categorical(
+        hidden=hidden,
+        categories=categories,
+        latent=latent,
+        visible=visible,
+        head_distance=head_distance,
+        noise=rng.uniform(0, 0.5),
+        dropout=rng.uniform(0, 0.5),
+        discriminator_dropout=rng.uniform(0, 0.5),
+        dtype="float64",
+        seed=a_seed(rng),
+    )
+    model.theta *= rng.uniform(0.5, 1.5)
+    return model, read_only(rng.random((int(rng.integers(4, 9)), visible))), a_seed(rng)
+
+
+def categories_of(x: Array, model: Any) -> Array:
+    return read_only(np.arange(len(x)) % model.categories)
+
+
+def classification(model: Any, x: Array, rng: Rng) -> Any:
+    return model.classification_gradient(x, categories_of(x, model), rng)
+
+
+def classification_loss(model: Any, x: Array, rng: Rng) -> Any:
+    codes, _ = model.encoder.forward(x, rng)
+    return -np.mean([log(c[j]) for c, j in zip(codes, categories_of(x, model), strict=True)])
+
+
+def repelled_loss(model: Any, x: Array, rng: Rng) -> Any:
+    heads = model.decoder.layers[0]
+    pairs = combinations(heads.W, 2)
+    repelled = sum(max(0.0, heads.distance - sqrt(sum((a - b) ** 2))) for a, b in pairs)
+    return reconstruction_loss(model, x, rng) + repelled
+
+
+def discriminators_loss(model: Any, x: Array, rng: Rng) -> Any:
+    """A mean over both discriminators."""
+    codes, _ = model.encoder.forward(x, rng)
+    real = model.draw_prior(rng, len(x))
+    logits, _ = model.discriminator.forward(np.concatenate((real, codes)), rng)
+    pairs = [(entropy(l[: len(x)], 1.0), entropy(l[len(x) :], 0.0)) for l in logits.T]  # noqa: E741
+    return np.mean([sum(pair) for pair in pairs])
+
+
+def codes_prior(rng: Rng) -> float:
+    """Each category as likely as another, alone in its row, and beside it a normal style."""
+    model, _, _ = a_categorical(rng)
+    codes = model.draw_prior(rng, SAMPLES)
+    y, z = codes[:, : model.categories], codes[:, model.categories :]
+    category = (y.argmax(axis=1) + rng.random(SAMPLES)) / model.categories
+    one_hot = np.array_equal(y, np.eye(model.categories)[y.argmax(axis=1)])
+    return uniform_distances(category, *normal_cdf(z[:, :2]).T) if one_hot else inf
+
+
+def fourth_phase(rng: Rng) -> float:
+    """A step with labelled images against the step without, and phase 4 by hand."""
+    model, x, seed = a_categorical(rng)
+    labels = categories_of(x, model)
+    other = Categorical(**(model.config | {"prior": model.prior}))
+    other.theta[:] = model.theta
+    stepped = model.step(x, np.random.default_rng(seed), (x, labels))
+    draws = np.random.default_rng(seed)
+    expected = [*other.step(x, draws), other.classification_gradient(x, labels, draws)]
+    other.classification_adam.step()
+    changed = sum(np.sum(array != other.arrays()[name]) for name, array in model.arrays().items())
+    return float(np.sum(np.array(stepped) != np.array(expected)) + changed)
+
+
+WITH_HEADS = partial(a_categorical, head_distance=3.0)
+BOTH = Phase(discriminator, discriminators_loss, "discriminator_adam")
+REPELLED = Phase(reconstruction, repelled_loss, "reconstruction_adam")
+FOUR = Phase(classification, classification_loss, "classification_adam")
+
+
+def in_categories(check: Callable[..., float], phase: Phase, case: Case = a_categorical) -> Any:
+    return partial(check, phase=phase, case=case)
+
+
+ENTROPY, NORM = "categorical.softmax_cross_entropy", "categorical.BatchNorm"
+FOURTH = "Categorical.classification_gradient"
+ROWS += [
+    Row("softmax: p = exp(l) / Σ exp(l)", "categorical.softmax", AGAIN, 1e-12, softmax_value),
+    Row("softmax's cross-entropy: L", ENTROPY, AGAIN, 1e-12, softmax_loss),
+    Row("softmax's cross-entropy: dl = (p − t) / n", ENTROPY, EVERY, 1e-7, softmax_gradient),
+    Row("two heads: softmax, and the rest", "categorical.PartialSoftmax.forward",
+        AGAIN, 1e-12, partial_value),
+    Row("two heads: dl = p · (dp − Σ p dp)", "categorical.PartialSoftmax.backward",
+        EVERY, 1e-7, partial_input),
+    Row("noise: N(x, std²), and off, x", "categorical.Noise.forward", "samples, turned to N(0, 1)",
+        1, noise_value),
+    Row("noise: dx = dy", "categorical.Noise.backward", EVERY, 1e-7, noise_input),
+    Row("batch norm: y = γ (x − μ) / s + β", f"{NORM}.forward", AGAIN, 1e-10, batch_norm_value),
+    Row("batch norm: its running averages", f"{NORM}.forward", AGAIN, 1e-10, batch_norm_averages),
+    Row("batch norm: dx", f"{NORM}.backward", EVERY, 1e-6, batch_norm_input),
+    Row("batch norm: dγ, dβ", f"{NORM}.parameter_gradients", EVERY, 1e-7, batch_norm_parameters),
+    Row("side by side: y", "categorical.SideBySide.forward", AGAIN, 1e-12, side_by_side_value),
+    Row("side by side: dx, and dW, db of both", "categorical.SideBySide.backward",
+        EVERY, 1e-7, side_by_side_gradients),
+    Row("cluster heads: e = y W + b + z", "categorical.ClusterHeads.forward",
+        AGAIN, 1e-12, heads_value),
+    Row("cluster heads: dx, dW, db", "categorical.ClusterHeads.backward",
+        EVERY, 1e-7, heads_gradients),
+    Row("repulsion: Σ max(0, η − ‖wᵢ − wⱼ‖)", "categorical.repulsion",
+        AGAIN, 1e-9, repulsion_value),
+    Row("repulsion: dW", "categorical.repulsion", EVERY, 1e-7, repulsion_gradient),
+    Row("categories: the prior of (y, z)", "Categorical.draw_prior", "quantiles of samples",
+        1, codes_prior),
+    Row("categories, phase 1: dL, by γ and β too", "Categorical.reconstruction_gradient",
+        ALONG, 1e-6, in_categories(phase_gradient, ONE)),
+    Row("cluster heads, phase 1: L", "Categorical.reconstruction_gradient",
+        AGAIN, 1e-12, in_categories(phase_loss, REPELLED, WITH_HEADS)),
+    Row("cluster heads, phase 1: dL", "Categorical.reconstruction_gradient",
+        ALONG, 1e-6, in_categories(phase_gradient, REPELLED, WITH_HEADS)),
+    Row("categories, phase 2: L of both D", "Model.discriminator_gradient",
+        AGAIN, 1e-12, in_categories(phase_loss, BOTH)),
+    Row("categories, phase 2: dL", "Model.discriminator_gradient",
+        ALONG, 1e-6, in_categories(phase_gradient, BOTH)),
+    Row("categories, phase 3: dL through both D", "Model.generator_gradient",
+        ALONG, 1e-6, in_categories(phase_gradient, THREE)),
+    Row("phase 4: L = −ln y_label", FOURTH, AGAIN, 1e-12, in_categories(phase_loss, FOUR)),
+    Row("phase 4: dL by encoder", FOURTH, ALONG, 1e-6, in_categories(phase_gradient, FOUR)),
+    Row("phase 4: moves nothing else", FOURTH, EQUAL, 0, in_categories(phase_isolation, FOUR)),
+    Row("categories: a step, then phase 4", "Categorical.step", EQUAL, 0, fourth_phase),
 ]  # fmt: skip
 
 
@@ -861,6 +1158,12 @@ def neighbour_votes(rng: Rng) -> float:
     return abs(found - right / len(test))
 
 
+def names_of_clusters(rng: Rng) -> float:
+    y, labels = rng.random((7, 3)), rng.integers(0, 10, 7)
+    expected = [labels[max(range(7), key=lambda i: y[i, k])] for k in range(3)]
+    return float(np.sum(metrics.cluster_names(read_only(y), labels) != expected))
+
+
 def block_error(rng: Rng) -> float:
     """Of blocks of equal values it is the usual standard error of as many values as blocks."""
     blocks, length = int(rng.integers(10, 50)), int(rng.integers(2, 50))
@@ -876,6 +1179,8 @@ ROWS += [
     Row("energy test: threshold, p", "metrics.energy_test", "all divisions", 1, permutation_test),
     Row("Parzen: ln p(x)", "metrics.parzen_log_likelihood", AGAIN, 1e-9, parzen_density),
     Row("nearest neighbours: the vote", "metrics.neighbour_accuracy", AGAIN, 1e-9, neighbour_votes),
+    Row("clusters: named by the surest image", "metrics.cluster_names", EQUAL,
+        0, names_of_clusters),
     Row("standard error of blocks", "metrics.block_standard_error", AGAIN, 1e-9, block_error),
 ]  # fmt: skip
 

@@ -5,6 +5,7 @@ not imported here.
 """
 
 from . import data, gradcheck, layers, losses, metrics, optim, parallel, priors
+from .categorical import CategoricalAutoencoder
 from .checks import BadFile, CannotWrite, Diverged, InvalidInput, Unavailable, UserError
 from .model import AdversarialAutoencoder
 from .training import Record, train
@@ -15,6 +16,7 @@ __all__ = [
     "AdversarialAutoencoder",
     "BadFile",
     "CannotWrite",
+    "CategoricalAutoencoder",
     "Diverged",
     "InvalidInput",
     "Record",

@@ -15,6 +15,7 @@ import stat
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -23,7 +24,6 @@ import numpy as np
 from . import checks
 from .backend import HostArray, array_module, to_host
 from .checks import BadFile, CannotWrite, InvalidInput, one_line
-from .layers import parameter_count
 from .priors import Prior, from_config
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def load(
     name, saved_prior = os.fspath(path), config.pop("prior", None)
     if saved_prior is None and prior is None:
         raise InvalidInput(f"prior must be given: {name} was trained with a prior of your own")
+    if unknown := config.keys() - signature(kind).parameters.keys():
+        raise BadFile(f"{name} is not of class {kind.__name__}, which has no {min(unknown)}")
     try:
         _check_size(kind, config, saved["theta"].size)
         prior_ = from_config(saved_prior) if prior is None else prior
@@ -115,12 +117,12 @@ def _check_size(kind: type[Model], config: Mapping[str, Any], size: int) -> None
     """
     from .model import AdversarialAutoencoder
 
-    latent, visible = (checks.integer(name, config[name], 1) for name in ("latent", "visible"))
-    classes = checks.integer("classes", config["classes"], 0)
-    hidden = [checks.integer("hidden", width, 1) for width in config["hidden"]]
-    inputs = latent + (classes + 1 if classes else 0)
-    networks = ((visible, *hidden, latent), (latent, *hidden[::-1], visible), (inputs, *hidden, 1))
-    needed = sum(parameter_count(sizes) for sizes in networks)
+    least = {"latent": 1, "visible": 1, "classes": 0, "categories": 1}
+    for name in config.keys() & least.keys():
+        checks.integer(name, config[name], least[name])
+    for width in config["hidden"]:
+        checks.integer("hidden", width, 1)
+    needed = kind.parameter_count(config)
     if needed != size and kind.network is AdversarialAutoencoder.network:
         raise InvalidInput(f"its layer sizes need {needed:,} parameters, but it holds {size:,}")
 

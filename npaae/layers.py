@@ -180,14 +180,14 @@ class Sequential:
         """The chain rule: each layer turns the gradient at its output into the one at its input.
 
         With `parameters`, every layer that has any writes their gradients; without, the network is
-        frozen and nothing of it is written. Returns dL/dx, or None without `inputs`, which saves
-        a matrix product if nothing upstream wants it.
+        frozen and nothing of it is written. Returns dL/dx, or None without `inputs`, which stops
+        at the first layer that learns and saves a matrix product that nothing upstream wants.
         """
         for i in reversed(range(len(self.layers))):
             layer, cache = self.layers[i], caches[i]
             if parameters and hasattr(layer, "parameters"):
                 layer.parameter_gradients(dy, cache)
-            if i == 0 and not inputs:
+            if not inputs and not any(hasattr(e, "parameters") for e in self.layers[:i]):
                 return None
             dy = layer.backward(dy, cache)
         return dy

@@ -135,6 +135,17 @@ def neighbour_accuracy(
     return right / len(test)
 
 
+def cluster_names(confidences: Array, labels: Array) -> Array:
+    """The name of each category, (k,): the label of the image that it is surest of.
+
+    confidences: (n, k), of each of n images in each category. labels: (n,) integers, theirs.
+    Source: Makhzani et al., arXiv:1511.05644, section 6. Raises InvalidInput if they do not fit.
+    """
+    confidences = _points("confidences", confidences)
+    names: Array = _labels("labels", labels, len(confidences))[confidences.argmax(axis=0)]
+    return names
+
+
 def parzen_log_likelihood(points: Array, samples: Array, width: float) -> Array:
     """The log-density of each point, (n,) in nats, under normal windows around the samples:
 

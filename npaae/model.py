@@ -15,7 +15,7 @@ losses, dropout and learning rates are the defaults.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -32,7 +32,7 @@ from .backend import (
     to_host,
 )
 from .checks import InvalidInput, as_rows, checked_rows, host_array, unit_interval
-from .layers import Sequential, flatten, perceptron, sigmoid
+from .layers import Sequential, flatten, parameter_count, perceptron, sigmoid
 from .losses import bce_with_logits
 from .optim import Adam
 from .parallel import Ranks, RowsOf
@@ -120,13 +120,8 @@ class AdversarialAutoencoder:
         self.epoch = 0
         self.prior = prior
 
-        sizes = (visible, *hidden, latent)
-        inputs = latent + (classes + 1 if classes else 0)
         try:
-            self.encoder = self.network(sizes, dropout)
-            self.decoder = self.network(sizes[::-1], dropout)
-            self.discriminator = self.network((inputs, *hidden, 1), discriminator_dropout)
-            networks = (self.encoder, self.decoder, self.discriminator)
+            networks = self.encoder, self.decoder, self.discriminator = self.networks()
             self.theta, self.gradient = flatten(self.xp, networks)
         except InvalidInput:
             raise
@@ -148,6 +143,25 @@ class AdversarialAutoencoder:
         self.discriminator_adam = self._adam(discriminator, lr_regularization)
         self.generator_adam = self._adam(encoder, lr_regularization)
 
+    @staticmethod
+    def layer_sizes(config: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+        """The sizes of the encoder, the decoder and the discriminator, from inputs to outputs."""
+        encoder = (config["visible"], *config["hidden"], config["latent"])
+        told = config["classes"] + 1 if config["classes"] else 0
+        return encoder, encoder[::-1], (config["latent"] + told, *config["hidden"], 1)
+
+    @classmethod
+    def parameter_count(cls, config: Mapping[str, Any]) -> int:
+        """The number of parameters of a model with this configuration."""
+        return sum(parameter_count(sizes) for sizes in cls.layer_sizes(config))
+
+    def networks(self) -> tuple[Sequential, Sequential, Sequential]:
+        """The encoder, the decoder and the discriminator, before they are initialised."""
+        encoder, decoder, discriminator = self.layer_sizes(self.config)
+        rate, discriminators = self.config["dropout"], self.config["discriminator_dropout"]
+        autoencoder = (self.network(encoder, rate), self.network(decoder, rate))
+        return *autoencoder, self.network(discriminator, discriminators)
+
     def network(self, sizes: Sequence[int], dropout: float) -> Sequential:
         """One of the three networks, from `sizes[0]` inputs to `sizes[-1]` outputs."""
         return perceptron(self.xp, sizes, dropout, self.dtype)
@@ -155,11 +169,14 @@ class AdversarialAutoencoder:
     def _adam(self, part: slice, learning_rate: float) -> Adam:
         return Adam(self.xp, self.theta[part], self.gradient[part], learning_rate)
 
+    @property
+    def code_size(self) -> int:
+        """The number of columns of a code."""
+        return self.latent
+
     # Training: the three phases
 
-    def step(
-        self, x: Array, rng: Generator, labels: Array | None = None
-    ) -> tuple[Array, Array, Array]:
+    def step(self, x: Array, rng: Generator, labels: Array | None = None) -> tuple[Array, ...]:
         """Train on one batch: the three phases in order, with dropout on in each.
 
         x: (n, visible) on the backend, uint8 or floats in [0, 1], whose values are not checked
@@ -246,7 +263,7 @@ class AdversarialAutoencoder:
         logits, discriminator_caches = self.discriminator.forward(inputs, rng)  # (n, 1)
         loss, dlogits = bce_with_logits(self.xp, logits, 1.0)
         dinputs = self.discriminator.backward(dlogits, discriminator_caches, parameters=False)
-        dcodes = dinputs[:, : self.latent]  # type: ignore[index]  # the labels are constants
+        dcodes = dinputs[:, : self.code_size]  # type: ignore[index]  # the labels are constants
         self.encoder.backward(dcodes, encoder_caches, inputs=False)
         return loss
 
@@ -314,8 +331,8 @@ class AdversarialAutoencoder:
         codes: finite numbers of shape (n, latent). Raises InvalidInput for anything else.
         """
         codes = host_array("codes", codes)
-        if codes.ndim != 2 or codes.shape[1] != self.latent or not len(codes):
-            raise InvalidInput(f"codes must have shape (n, {self.latent}), got {codes.shape}")
+        if codes.ndim != 2 or codes.shape[1] != self.code_size or not len(codes):
+            raise InvalidInput(f"codes must have shape (n, {self.code_size}), got {codes.shape}")
         if codes.dtype.kind not in "fiu":
             raise InvalidInput(f"codes must be real numbers, got {codes.dtype}")
         with np.errstate(over="ignore"):

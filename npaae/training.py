@@ -8,6 +8,7 @@ import numpy as np
 
 from . import backend, checks
 from .backend import Array, HostArray, to_host
+from .categorical import CategoricalAutoencoder
 from .checks import Diverged, InvalidInput, checked_rows, host_array, unit_interval
 from .losses import bce_with_logits
 from .model import ROWS_AT_ONCE, AdversarialAutoencoder
@@ -21,6 +22,7 @@ class Record(NamedTuple):
     test_reconstruction: the BCE of the test set with dropout off, None without a test set.
     code_mean, code_std: of the encoded test set, per dimension; empty without one.
     seconds: the wall time of the epoch, evaluation included.
+    classification: the training loss of the labelled images, None without any.
     """
 
     epoch: int
@@ -31,6 +33,10 @@ class Record(NamedTuple):
     code_mean: tuple[float, ...]
     code_std: tuple[float, ...]
     seconds: float
+    classification: float | None = None
+
+
+PHASES = ("reconstruction", "discriminator", "generator", "classification")
 
 
 def train(
@@ -38,6 +44,7 @@ def train(
     train_images: Any,
     *,
     labels: Any = None,
+    labelled: tuple[Any, Any] | None = None,
     test_images: Any = None,
     epochs: int = 100,
     batch_size: int = 100,
@@ -54,6 +61,9 @@ def train(
     labels: an integer for each training image if the model has classes; `model.classes` itself
     means "unlabelled".
 
+    labelled: (images, labels) for phase 4 of a `CategoricalAutoencoder`, whether or not they are
+    among the training images. Each step takes all of them, or a random `batch_size` of more.
+
     Raises InvalidInput at the call, not at the first record, for images that `encode` refuses,
     labels that do not fit, epochs below 0 or a batch size below 1; and Diverged, in place of a
     record, if a loss or a parameter has become NaN or infinite. The model is then unusable.
@@ -65,16 +75,19 @@ def train(
     if test_images is not None:
         test_rows = model.xp.asarray(checked_rows(test_images, model.visible))
     row_labels = _checked_labels(model, labels, len(rows))
+    known = _checked_labelled(model, labelled)
     if model.ranks:
         model.ranks.require_agreement(
             model,
             images=rows,
             labels=row_labels,
+            labelled_images=known and known[0],
+            labels_of_these=known and known[1],
             test_images=test_rows,
             epochs=epochs,
             batch_size=batch_size,
         )
-    return _epochs(model, rows, row_labels, test_rows, epochs, batch_size)
+    return _epochs(model, rows, row_labels, known, test_rows, epochs, batch_size)
 
 
 def _checked_labels(model: AdversarialAutoencoder, labels: Any, n: int) -> Array | None:
@@ -87,11 +100,7 @@ def _checked_labels(model: AdversarialAutoencoder, labels: Any, n: int) -> Array
         )
     if labels is None:
         return None
-    array = host_array("labels", labels)
-    if array.shape != (n,) or array.dtype.kind not in "iu":
-        raise InvalidInput(
-            f"labels must be {n} integers, one for each image, got {array.dtype} {array.shape}"
-        )
+    array = _integers(labels, n)
     if array.min() < 0 or array.max() > model.classes:
         raise InvalidInput(
             f"labels must lie in 0 … {model.classes - 1}, or be {model.classes} for unlabelled, "
@@ -100,10 +109,37 @@ def _checked_labels(model: AdversarialAutoencoder, labels: Any, n: int) -> Array
     return model.xp.asarray(array)
 
 
+def _checked_labelled(
+    model: AdversarialAutoencoder, labelled: tuple[Any, Any] | None
+) -> tuple[Array, Array] | None:
+    """Images and labels on the backend; raises InvalidInput unless they fit the model."""
+    if labelled is None:
+        return None
+    if not isinstance(model, CategoricalAutoencoder):
+        raise InvalidInput("labelled must be None for a model without categories")
+    rows = checked_rows(labelled[0], model.visible)
+    array = _integers(labelled[1], len(rows))
+    if array.min() < 0 or array.max() >= model.categories:
+        raise InvalidInput(
+            f"labels must lie in 0 … {model.categories - 1}, got {array.min()} … {array.max()}"
+        )
+    return model.xp.asarray(rows), model.xp.asarray(array)
+
+
+def _integers(labels: Any, n: int) -> HostArray:
+    array = host_array("labels", labels)
+    if array.shape != (n,) or array.dtype.kind not in "iu":
+        raise InvalidInput(
+            f"labels must be {n} integers, one for each image, got {array.dtype} {array.shape}"
+        )
+    return array
+
+
 def _epochs(
     model: AdversarialAutoencoder,
     rows: Array,
     labels: Array | None,
+    labelled: tuple[Array, Array] | None,
     test_rows: Array | None,
     epochs: int,
     batch_size: int,
@@ -116,32 +152,44 @@ def _epochs(
             np.errstate(over="ignore", invalid="ignore"),  # Diverged says it better
             backend.blas_threads(model.xp, batch_size * model.theta.size),
         ):
-            losses = _one_epoch(model, rows, labels, epoch, batch_size)
+            losses = _one_epoch(model, rows, labels, labelled, epoch, batch_size)
             _require_finite(model, epoch, losses)
             model.epoch = epoch
             test_loss, mean, std = (
                 (None, (), ()) if test_rows is None else evaluate(model, test_rows)
             )
-        reconstruction, discriminator, generator = np.average(
+        reconstruction, discriminator, generator, *classification = np.average(
             losses, axis=0, weights=sizes
         ).tolist()
         phases = (reconstruction, discriminator, generator)
-        yield Record(epoch, *phases, test_loss, mean, std, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        yield Record(epoch, *phases, test_loss, mean, std, seconds, *classification)
 
 
 def _one_epoch(
-    model: AdversarialAutoencoder, rows: Array, labels: Array | None, epoch: int, batch_size: int
+    model: AdversarialAutoencoder,
+    rows: Array,
+    labels: Array | None,
+    labelled: tuple[Array, Array] | None,
+    epoch: int,
+    batch_size: int,
 ) -> HostArray:
-    """Every step of one epoch; returns their losses, (steps, 3) in float64."""
+    """Every step of one epoch; returns their losses, (steps, phases) in float64."""
     xp, n = model.xp, len(rows)
     rng = backend.generator(xp, model.seed, backend.NOISE, epoch)
     order = xp.asarray(backend.generator(np, model.seed, backend.SHUFFLE, epoch).permutation(n))
     starts = range(0, n, batch_size)
-    losses = xp.empty((len(starts), 3))  # stays on the backend: reading a number makes a GPU wait
+    phases = 3 if labelled is None else 4
+    losses = xp.empty((len(starts), phases))  # stays on the backend: a GPU waits for a reader
     for i, start in enumerate(starts):
         batch = order[start : start + batch_size]
-        batch_labels = None if labels is None else labels[batch]
-        losses[i] = xp.stack(model.step(rows[batch], rng, batch_labels))
+        known: Any = None if labels is None else labels[batch]
+        if labelled is not None:
+            known = labelled
+            if len(known[1]) > batch_size:
+                chosen = rng.integers(0, len(known[1]), batch_size)
+                known = known[0][chosen], known[1][chosen]
+        losses[i] = xp.stack(model.step(rows[batch], rng, known))
     return to_host(losses)
 
 
@@ -151,10 +199,9 @@ def _require_finite(model: AdversarialAutoencoder, epoch: int, losses: HostArray
     bad = np.argwhere(~np.isfinite(losses))  # in the order of time: step by step, phase by phase
     if len(bad):
         step, phase = bad[0].tolist()
-        name = Record._fields[1 + phase]
         raise Diverged(
             f"training diverged in epoch {epoch}, step {step + 1}: "
-            f"the {name} loss is {losses[step, phase]}; {advice}"
+            f"the {PHASES[phase]} loss is {losses[step, phase]}; {advice}"
         )
     xp, arrays = model.xp, model.arrays()
     finite = to_host(xp.stack([xp.isfinite(array).all() for array in arrays.values()]))

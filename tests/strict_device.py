@@ -75,7 +75,7 @@ def _number(kind):
 
 
 def _method(name):
-    return lambda a, *arguments: wrap(getattr(a._array, name)(*arguments))
+    return lambda a, *arguments, **options: wrap(getattr(a._array, name)(*arguments, **options))
 
 
 def _in_place(function):
@@ -98,7 +98,7 @@ for kind in (float, int, bool, repr):
     setattr(DeviceArray, f"__{kind.__name__}__", _number(kind))
 for name in ("shape", "dtype", "size", "ndim", "T"):
     setattr(DeviceArray, name, property(lambda a, name=name: wrap(getattr(a._array, name))))
-for name in ("__neg__", "all", "mean", "ravel", "reshape"):
+for name in ("__neg__", "all", "max", "mean", "ravel", "reshape", "sum"):
     setattr(DeviceArray, name, _method(name))
 for name in ("iadd", "isub", "imul", "itruediv"):
     setattr(DeviceArray, f"__{name}__", _in_place(getattr(operator, name)))
@@ -138,8 +138,11 @@ class Generator:
             return wrap(random_words(np, self._rng, size) / np.float32(2**16))
         return wrap(self._rng.random(size, dtype))
 
-    def standard_normal(self, size):
-        return wrap(self._rng.standard_normal(size))
+    def standard_normal(self, size, dtype=np.float64):
+        return wrap(self._rng.standard_normal(size, dtype))
+
+    def integers(self, low, high, size):
+        return wrap(self._rng.integers(low, high, size))
 
 
 def asarray(value, dtype=None):
@@ -175,6 +178,8 @@ vars(device).update(
     random=SimpleNamespace(default_rng=Generator),
     arange=lambda stop: wrap(np.arange(stop)),
     empty=_new(np.empty),
+    ones=_new(np.ones),
+    split=lambda a, indices, axis: [wrap(part) for part in np.split(unwrap(a), indices, axis)],
     zeros=_new(np.zeros),
     **{name: _on_device(getattr(np, name)) for name in FUNCTIONS},
 )

@@ -72,7 +72,7 @@ def test_training_on_after_loading_equals_not_having_stopped(small_model, images
     halves.save(tmp_path / "model.npz")
     resumed = AdversarialAutoencoder.load(tmp_path / "model.npz")
     (record,) = npaae.train(resumed, images, epochs=1, batch_size=10)
-    assert record[:-1] == expected[:-1]
+    assert record._replace(seconds=0) == expected._replace(seconds=0)
     for name, array in whole.arrays().items():
         np.testing.assert_array_equal(resumed.arrays()[name], array, err_msg=name)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, reject
 
-from npaae import gradcheck, layers, losses, metrics, model, optim, priors, training
+from npaae import categorical, gradcheck, layers, losses, metrics, model, optim, priors, training
 
 from ..running import EXAMPLES
 from ..strategies import seeds
@@ -36,7 +36,7 @@ def test_every_formula_holds(row, seed):
 def test_every_formula_of_the_package_has_a_row():
     derivatives = {
         f"{owner.__name__}.{name}"
-        for module in (layers, model)
+        for module in (layers, model, categorical)
         for owner in vars(module).values()
         if inspect.isclass(owner) and owner.__module__ == module.__name__
         for name in vars(owner)
@@ -44,12 +44,12 @@ def test_every_formula_of_the_package_has_a_row():
     }
     functions = {
         name
-        for module in (losses, metrics)
+        for module in (losses, metrics, categorical)
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and not name.startswith("_")
     } - {"parzen", "prior_draws", "report"}  # which only put the others together
     expected = derivatives | functions | {prior.__name__ for prior in priors.PRIORS}
-    assert len(derivatives) == 9
+    assert len(derivatives) == 17
     audited = {audit.named(row.code).__qualname__ for row in audit.ROWS if row.code != "layers"}
     assert expected - audited == set()
     assert {"Adam.step", "AdversarialAutoencoder.step", "train", "evaluate"} <= audited
@@ -58,6 +58,9 @@ def test_every_formula_of_the_package_has_a_row():
 Model = model.AdversarialAutoencoder
 Dense, ReLU, Sigmoid, Dropout = layers.Dense, layers.ReLU, layers.Sigmoid, layers.Dropout
 Sequential, Adam = layers.Sequential, optim.Adam
+Categorical = categorical.CategoricalAutoencoder
+PartialSoftmax, Noise = categorical.PartialSoftmax, categorical.Noise
+BatchNorm, SideBySide = categorical.BatchNorm, categorical.SideBySide
 
 SWAPPED = (
     "radial_std * noise[:, 0]\n    return _turned(xp, angle, outwards, self.tangential_std => "
@@ -169,13 +172,64 @@ BUGS = {
         (Model.generator_gradient, "_beside(codes, labels) => _beside(codes, self.xp.flip(labels))")
     ],
     "phase 3 with labels: dL by encoder": [
-        (Model.generator_gradient, "[:, : self.latent] => [:, -self.latent :]")
+        (Model.generator_gradient, "[:, : self.code_size] => [:, -self.code_size :]")
     ],
     "step: phases 1, 2, 3, each then moved": [
         (Model.step, "self.discriminator_adam => self.generator_adam"),
         (Model.step, "encoder_caches, rng, labels => encoder_caches, None, labels"),
     ],
     "decode: σ(decoder(z)), dropout off": [(Model._decode, "sigmoid(self.xp, => (")],
+    "softmax: p = exp(l) / Σ exp(l)": [(categorical.softmax, "e.sum(axis=1 => e.sum(axis=0")],
+    "softmax's cross-entropy: L": [
+        (categorical.softmax_cross_entropy, "xp.log(sums[:, 0]) => sums[:, 0]")
+    ],
+    "softmax's cross-entropy: dl = (p − t) / n": [
+        (categorical.softmax_cross_entropy, "type(len(logits)) => type(logits.size)"),
+        (categorical.softmax_cross_entropy, "e / sums - one_hot => e / sums"),
+    ],
+    "two heads: softmax, and the rest": [(PartialSoftmax.forward, "x[:, k:]), => x[:, k:] * 2),")],
+    "two heads: dl = p · (dp − Σ p dp)": [
+        (PartialSoftmax.backward, "(dp - (p * dp).sum(axis=1, keepdims=True)) => dp"),
+        (PartialSoftmax.backward, "(p * dp).sum => dp.sum"),
+    ],
+    "noise: N(x, std²), and off, x": [
+        (Noise.forward, "y *= self.std => y *= self.std**2"),
+        (Noise.forward, "rng is None or self.std == 0 => self.std == 0"),
+    ],
+    "noise: dx = dy": [(Noise.backward, "return dy => return dy * self.std")],
+    "batch norm: y = γ (x − μ) / s + β": [
+        (BatchNorm.forward, "(normal * normal).mean => (x * x).mean")
+    ],
+    "batch norm: its running averages": [
+        (BatchNorm.forward, "self.share * (variance => self.share**2 * (variance"),
+    ],
+    "batch norm: dx": [
+        (BatchNorm.backward, "d -= d.mean(axis=0) => d -= 0"),
+        (BatchNorm.backward, "d -= normal * along => d -= 0"),
+        (BatchNorm.backward, "self.gamma * dy => dy"),
+    ],
+    "batch norm: dγ, dβ": [(BatchNorm.parameter_gradients, "dy * normal => dy * normal**2")],
+    "side by side: y": [(SideBySide.forward, "x, self.ends => x[:, ::-1], self.ends")],
+    "side by side: dx, and dW, db of both": [
+        (SideBySide.backward, "dy[:, i : i + 1] => dy[:, :1]")
+    ],
+    "repulsion: Σ max(0, η − ‖wᵢ − wⱼ‖)": [(categorical.repulsion, ".sum() / 2 => .sum()")],
+    "repulsion: dW": [(categorical.repulsion, "return loss, - => return loss, 2 * -")],
+    "categories, phase 1: dL, by γ and β too": [
+        (BatchNorm.backward, "d -= d.mean(axis=0) => d -= 0"),
+        (BatchNorm.parameter_gradients, "sum(dy, axis => sum(normal, axis"),
+    ],
+    "categories, phase 3: dL through both D": [
+        (SideBySide.backward, "dy[:, i : i + 1] => dy[:, :1]"),
+        (PartialSoftmax.backward, "dlogits, dy[:, k:] => dlogits, 0 * dy[:, k:]"),
+    ],
+    "phase 4: L = −ln y_label": [
+        (Categorical.classification_gradient, ":k], labels => :k], 0 * labels")
+    ],
+    "phase 4: dL by encoder": [
+        (Categorical.classification_gradient, "[:, :k] = dlogits => [:, :k] = -dlogits"),
+        (Categorical.classification_gradient, "zeros_like => ones_like"),
+    ],
     "train: a record is a mean over images": [(training._epochs, "weights=sizes => weights=None")],
     "train: every image once an epoch, shuffled": [
         (training._one_epoch, "start + batch_size] => start + batch_size - 1]"),
@@ -212,6 +266,7 @@ BUGS = {
         (metrics._parzen_log_likelihoods, "2 * pi * h**2 => 2 * pi * h"),
     ],
     "nearest neighbours: the vote": [(metrics.neighbour_accuracy, "[:, :k] => [:, :1]")],
+    "clusters: named by the surest image": [(metrics.cluster_names, "argmax(axis => argmin(axis")],
     "standard error of blocks": [(metrics.block_standard_error, "(blocks - 1) => blocks")],
 }  # fmt: skip
 

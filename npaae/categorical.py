@@ -1,0 +1,445 @@
+"""An adversarial autoencoder whose code is a category beside a style, with few labels or none.
+
+                    ┌─► y ──┬──► decoder ──► x̂     1 reconstruction   BCE(x̂, x)
+    x ──► encoder ──┤       │                        moves encoder + decoder
+                    └─► z ──┘                      2 discriminator    BCE(D(c*), 1) + BCE(D(c), 0)
+                                                     moves both discriminators
+    Cat ──► y* ─► D_y ◄── y                        3 generator        BCE(D(c), 1)
+    N   ──► z* ─► D_z ◄── z                          moves encoder
+                                                   4 classification   −ln y_label
+                                                     moves encoder, for the labelled images
+
+The encoder ends in two heads: y, a softmax over the categories, and z, linear. A code c is (y, z).
+One discriminator compares y with one-hot draws, which makes y a decision. Another compares z with
+draws of the prior, which keeps the category out of z. With c in place of z, phases 1 to 3 are those
+of `AdversarialAutoencoder`, line by line. What is new is the softmax, two discriminators side by
+side, batch normalisation in the encoder and the decoder, noise on the images, and phase 4.
+
+Source: A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow, B. Frey, "Adversarial Autoencoders",
+arXiv:1511.05644, sections 4 to 7.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from . import checks
+from .backend import Array, Generator, HostArray, to_host
+from .checks import InvalidInput, as_rows, unit_interval
+from .layers import Dense, ReLU, Sequential
+from .model import AdversarialAutoencoder
+from .optim import Adam
+from .priors import Prior, gaussian
+
+
+def softmax(xp: ModuleType, logits: Array) -> Array:
+    """p_ij = e^(l_ij) / Σ_m e^(l_im), row by row: (n, k) -> (n, k).
+
+    The largest logit of a row is subtracted from all of them first, which changes nothing but keeps
+    every exponent at or below 0.
+    """
+    e = xp.exp(logits - logits.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def softmax_cross_entropy(xp: ModuleType, logits: Array, labels: Array) -> tuple[Array, Array]:
+    """Cross-entropy of softmax(l) and the labels: (loss, gradient), a mean over the n rows.
+
+        L = 1/n Σ_i [ln Σ_m e^(l_im) − l_ij],  j = labels_i,      dL/dl_im = (p_im − [m = j]) / n
+
+    Derivation: −ln p_ij = −ln (e^(l_ij) / Σ_m e^(l_im)). The derivative of ln Σ_m e^(l_m) by l_m is
+    e^(l_m) / Σ e^(l) = p_m. With the largest logit of the row subtracted, nothing overflows.
+
+    logits: (n, k). labels: (n,) integers in 0 … k − 1, not checked here. dL/dl: (n, k).
+    """
+    one_hot = labels[:, None] == xp.arange(logits.shape[1])  # (n, k)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    e = xp.exp(shifted)
+    sums = e.sum(axis=1, keepdims=True)  # (n, 1)
+    losses = xp.log(sums[:, 0]) - (shifted * one_hot).sum(axis=1)
+    return losses.mean(), (e / sums - one_hot) / logits.dtype.type(len(logits))
+
+
+class PartialSoftmax:
+    """The encoder's two heads: the first k columns go through the softmax, the others pass.
+
+    x and y are (n, k + d). In a row of the first k columns, with p = softmax(l) and dp = dL/dp,
+
+        ∂p_i / ∂l_j = p_i ([i = j] − p_j)   ⇒   dl = p · (dp − Σ_i p_i dp_i)
+
+    and dx = dy in the others.
+    """
+
+    def __init__(self, xp: ModuleType, categories: int) -> None:
+        self.xp, self.categories = xp, categories
+
+    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, Array]:
+        """y = (softmax(x_1, …, x_k), x_k+1, …); the cache is y."""
+        k = self.categories
+        y = self.xp.concatenate((softmax(self.xp, x[:, :k]), x[:, k:]), axis=1)
+        return y, y
+
+    def backward(self, dy: Array, cache: Array) -> Array:
+        """dx = (p · (dp − Σ p dp), dy_k+1, …)."""
+        k = self.categories
+        p, dp = cache[:, :k], dy[:, :k]
+        dlogits = p * (dp - (p * dp).sum(axis=1, keepdims=True))
+        return self.xp.concatenate((dlogits, dy[:, k:]), axis=1)
+
+
+class Noise:
+    """y = x + std ε to train, with ε standard normal, and y = x to evaluate; dx = dy."""
+
+    def __init__(self, xp: ModuleType, std: float) -> None:
+        self.xp, self.std = xp, std
+
+    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, None]:
+        """y = x + std ε, with ε drawn from `rng`; without `rng`, y = x. The cache is None."""
+        if rng is None or self.std == 0:
+            return x, None
+        y = rng.standard_normal(x.shape, dtype=x.dtype)
+        y *= self.std
+        y += x
+        return y, None
+
+    def backward(self, dy: Array, cache: None) -> Array:
+        """dx = dy."""
+        return dy
+
+
+class BatchNorm:
+    """y = γ n + β with n = (x − μ) / s, where μ and s² are each column's mean and variance + ε.
+
+    x, n and y are (n, k), γ and β (k,). To train, μ and s² are those of the batch; to evaluate,
+    running averages of them, which training keeps in `mean` and `variance`. Every element of x
+    moves μ and s too. With d = γ dy, and means over the rows,
+
+        dx = (d − mean(d) − n · mean(d · n)) / s,      dγ = Σ_i dy_i n_i,      dβ = Σ_i dy_i
+
+    Source: S. Ioffe, C. Szegedy, "Batch normalization", arXiv:1502.03167. The layer looks at all
+    rows at once, so its gradient is not a sum over rows.
+    """
+
+    parameters = ("gamma", "beta")
+    statistics = ("mean", "variance")  # what training changes without a gradient
+    epsilon = 1e-5
+    share = 0.02  # of the running averages that a batch replaces
+
+    def __init__(self, xp: ModuleType, k: int, dtype: Any) -> None:
+        self.xp = xp
+        self.gamma, self.beta = xp.ones(k, dtype), xp.zeros(k, dtype)
+        self.dgamma, self.dbeta = xp.empty_like(self.gamma), xp.empty_like(self.beta)
+        self.mean, self.variance = xp.zeros(k, dtype), xp.ones(k, dtype)
+
+    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, Any]:
+        """y, of x's shape; the cache is (n, s)."""
+        if rng is None:
+            s = self.xp.sqrt(self.variance + self.epsilon)
+            return self.gamma * ((x - self.mean) / s) + self.beta, None
+        mean = x.mean(axis=0)
+        normal = x - mean
+        variance = (normal * normal).mean(axis=0)
+        s = self.xp.sqrt(variance + self.epsilon)
+        normal /= s
+        self.mean += self.share * (mean - self.mean)
+        self.variance += self.share * (variance - self.variance)
+        return self.gamma * normal + self.beta, (normal, s)
+
+    def backward(self, dy: Array, cache: Any) -> Array:
+        """dx = (d − mean(d) − n · mean(d · n)) / s."""
+        normal, s = cache
+        d = self.gamma * dy
+        along = (d * normal).mean(axis=0)
+        d -= d.mean(axis=0)
+        d -= normal * along
+        d /= s
+        return d
+
+    def parameter_gradients(self, dy: Array, cache: Any) -> None:
+        """dγ = Σ_i dy_i n_i and dβ = Σ_i dy_i."""
+        normal, _ = cache
+        self.xp.sum(dy * normal, axis=0, out=self.dgamma)
+        self.xp.sum(dy, axis=0, out=self.dbeta)
+
+
+class SideBySide(Sequential):
+    """Networks that each see columns of their own: y = (f_1(x_1), f_2(x_2), …).
+
+    widths: the number of columns that each sees. Each has one output, so y is (n, networks). No
+    gradient passes from one to another: each is trained as if it were alone.
+    """
+
+    def __init__(
+        self, xp: ModuleType, networks: Sequence[Sequential], widths: Sequence[int]
+    ) -> None:
+        super().__init__(networks)
+        self.xp, self.ends = xp, np.cumsum(widths)[:-1].tolist()
+
+    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, list[Any]]:
+        """(y, caches), a list of caches for each network."""
+        parts = self.xp.split(x, self.ends, axis=1)
+        passes = [f.forward(part, rng) for f, part in zip(self.layers, parts, strict=True)]
+        return self.xp.concatenate([y for y, _ in passes], axis=1), [cache for _, cache in passes]
+
+    def backward(
+        self, dy: Array, caches: Sequence[Any], *, parameters: bool = True, inputs: bool = True
+    ) -> Array | None:
+        """dx = (dx_1, dx_2, …), each from its own column of dy; the rest as in `Sequential`."""
+        dx = [
+            network.backward(dy[:, i : i + 1], caches[i], parameters=parameters, inputs=inputs)
+            for i, network in enumerate(self.layers)
+        ]
+        return self.xp.concatenate(dx, axis=1) if inputs else None
+
+
+class ClusterHeads(Dense):
+    """A place for each category, and the style around it: e = y W + b + z.
+
+    x = (y, z) is (n, k + d) and e (n, d). A one-hot y picks its row of W, the head of its category.
+    At first the heads lie scattered over `distance`, by which `repulsion` will keep them apart.
+    Source: section 7 of the AAE paper.
+    """
+
+    def __init__(self, xp: ModuleType, W: Array, b: Array, distance: float) -> None:
+        super().__init__(xp, W, b)
+        self.distance = distance
+
+    def initialise(self, rng: Generator) -> None:
+        """Draw W from N(0, distance² I), and set b to 0. `rng` is NumPy's."""
+        self.W[...] = self.xp.asarray(self.distance * rng.standard_normal(self.W.shape))
+        self.b[...] = 0
+
+    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, Array]:
+        """e = y W + b + z; the cache is y."""
+        y, z = x[:, : len(self.W)], x[:, len(self.W) :]
+        e, _ = super().forward(y)
+        e += z
+        return e, y
+
+    def backward(self, dy: Array, cache: Array) -> Array:
+        """dx = (de Wᵀ, de)."""
+        return self.xp.concatenate((super().backward(dy, cache), dy), axis=1)
+
+
+def repulsion(xp: ModuleType, W: Array, distance: float) -> tuple[Array, Array]:
+    """What keeps cluster heads apart: (loss, gradient), for the rows w_i of W.
+
+        L = Σ_{i<j} max(0, distance − |w_i − w_j|)
+
+        dL/dw_i = −Σ_{j near i} (w_i − w_j) / |w_i − w_j|,      near: 0 < |w_i − w_j| < distance
+
+    Each pair that is too near is pushed apart by a force of 1. Source: the AAE paper, section 7.
+    """
+    difference = W[:, None] - W  # (k, k, d)
+    length = xp.sqrt((difference * difference).sum(axis=2))  # (k, k)
+    near = (length > 0) & (length < distance)
+    loss = (near * (distance - length)).sum() / 2  # each pair stands there twice
+    push = near / xp.where(near, length, 1)
+    return loss, -(push[:, :, None] * difference).sum(axis=1)
+
+
+class CategoricalAutoencoder(AdversarialAutoencoder):
+    """An autoencoder whose codes are (y, z): a category of k, and a style of d dimensions.
+
+    categories: k. latent: d. prior: of z, as in `AdversarialAutoencoder`; y* is one-hot, and every
+    category as likely as another. noise: the standard deviation of the normal noise that is added
+    to the encoder's images to train. lr_…: Adam's learning rates, one for each phase. beta1: of
+    the Adams of phases 2 and 3.
+
+    head_distance: if positive, the decoder sees y and z only through `ClusterHeads`, and heads
+    that are nearer to each other than this are pushed apart.
+
+    A code, as `encode` returns it and `decode` takes it, is (n, k + d): y beside z. `step` and
+    `npaae.train` take labelled images for phase 4. Losses, the other arguments, attributes and
+    errors are those of `AdversarialAutoencoder`. The loss of phase 2, and that of phase 3, is the
+    mean over the two discriminators, so that their values at equilibrium are the same.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden: Sequence[int] = (1000, 1000),
+        categories: int = 10,
+        latent: int = 10,
+        visible: int = 784,
+        prior: Prior = gaussian(std=1.0),
+        noise: float = 0.3,
+        head_distance: float = 0.0,
+        dropout: float = 0.2,
+        discriminator_dropout: float = 0.2,
+        lr_reconstruction: float = 5e-4,
+        lr_discriminator: float = 1e-4,
+        lr_generator: float = 5e-4,
+        lr_classification: float = 5e-4,
+        beta1: float = 0.5,
+        backend: str = "numpy",
+        dtype: str = "float32",
+        seed: int = 0,
+        comm: None = None,
+    ) -> None:
+        if comm is not None:
+            raise InvalidInput("comm must be None: batch normalisation needs all rows of a batch")
+        self.categories = checks.integer("categories", categories, 1)
+        for name, number in {"noise": noise, "head_distance": head_distance}.items():
+            if number != 0:
+                checks.positive(name, number)
+        own = {
+            "categories": self.categories,
+            "noise": float(noise),
+            "head_distance": float(head_distance),
+            "lr_discriminator": checks.learning_rate("lr_discriminator", lr_discriminator),
+            "lr_generator": checks.learning_rate("lr_generator", lr_generator),
+            "lr_classification": checks.learning_rate("lr_classification", lr_classification),
+            "beta1": checks.fraction("beta1", beta1),
+        }
+        self._own = own
+        super().__init__(
+            hidden=hidden,
+            latent=latent,
+            visible=visible,
+            prior=prior,
+            dropout=dropout,
+            discriminator_dropout=discriminator_dropout,
+            lr_reconstruction=lr_reconstruction,
+            lr_regularization=lr_generator,
+            backend=backend,
+            dtype=dtype,
+            seed=seed,
+        )
+        for name in ("classes", "lr_regularization"):
+            del self.config[name]
+        self.config |= own
+        self.discriminator_adam.learning_rate = own["lr_discriminator"]
+        self.discriminator_adam.beta1 = self.generator_adam.beta1 = own["beta1"]
+        encoder = slice(0, self.encoder.size)
+        self.classification_adam = self._adam(encoder, own["lr_classification"])
+
+    @staticmethod
+    def layer_sizes(config: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+        """The sizes of the encoder, the decoder, both discriminators and the cluster heads."""
+        visible, hidden, k, d = (config[n] for n in ("visible", "hidden", "categories", "latent"))
+        encoder, discriminators = (visible, *hidden, k + d), ((k, *hidden, 1), (d, *hidden, 1))
+        if config["head_distance"]:
+            return encoder, (d, *hidden[::-1], visible), *discriminators, (k, d)
+        return encoder, encoder[::-1], *discriminators
+
+    @classmethod
+    def parameter_count(cls, config: Mapping[str, Any]) -> int:
+        """The number of parameters, those of batch normalisation included."""
+        normalised: int = sum(config["hidden"]) * 2 + config["categories"] + config["latent"]
+        return super().parameter_count(config) + 2 * normalised
+
+    def networks(self) -> tuple[Sequential, Sequential, Sequential]:
+        """The encoder, the decoder and both discriminators, before they are initialised."""
+        config, xp = self.config | self._own, self.xp
+        encoder, decoder, of_y, of_z, *heads = self.layer_sizes(config)
+        drop, distance = config["discriminator_dropout"], config["head_distance"]
+        empty = partial(xp.empty, dtype=self.dtype)
+        adversaries = [self.network(sizes, drop) for sizes in (of_y, of_z)]
+        noise, softmax_ = Noise(xp, config["noise"]), PartialSoftmax(xp, self.categories)
+        normal = BatchNorm(xp, encoder[-1], self.dtype)
+        places = [ClusterHeads(xp, empty(sizes), empty(sizes[1:]), distance) for sizes in heads]
+        return (
+            Sequential([noise, *self._normalised(encoder), normal, softmax_]),
+            Sequential([*places, *self._normalised(decoder)]),
+            SideBySide(xp, adversaries, (self.categories, self.latent)),
+        )
+
+    def _normalised(self, sizes: Sequence[int]) -> Iterator[Any]:
+        """The layers of a perceptron, with batch normalisation before each ReLU."""
+        for layer in self.network(sizes, self.config["dropout"]).layers:
+            if isinstance(layer, Dense):
+                width = layer.W.shape[1]
+            if isinstance(layer, ReLU):
+                yield BatchNorm(self.xp, width, self.dtype)
+            yield layer
+
+    @property
+    def code_size(self) -> int:
+        """The number of columns of a code: k + d."""
+        return self.categories + self.latent
+
+    def draw_prior(self, rng: Generator, n: int, labels: Array | None = None) -> Array:
+        """n samples (y*, z*), (n, k + d): y* one-hot and uniform, z* from the prior."""
+        style = super().draw_prior(rng, n)
+        category = rng.integers(0, self.categories, (n, 1)) == self.xp.arange(self.categories)
+        return self.xp.concatenate((category.astype(self.dtype), style), axis=1)
+
+    def step(
+        self, x: Array, rng: Generator, labelled: tuple[Array, Array] | None = None
+    ) -> tuple[Array, ...]:
+        """Train on one batch: phases 1 to 3 on x and, if there are any, phase 4 on labelled images.
+
+        labelled: (images, labels), (m, visible) and (m,) integers on the backend, not checked here.
+        Returns the losses (reconstruction, discriminator, generator) or, with labelled images,
+        (reconstruction, discriminator, generator, classification).
+        """
+        losses = super().step(x, rng)
+        if labelled is None:
+            return losses
+        images, labels = labelled
+        images = as_rows(self.xp.asarray(images), self.visible)
+        loss = self.classification_gradient(unit_interval(images, self.dtype), labels, rng)
+        self.classification_adam.step()
+        return *losses, loss
+
+    def reconstruction_gradient(self, x: Array, rng: Generator | None) -> Array:
+        """Phase 1, as in `AdversarialAutoencoder`; the repulsion of cluster heads adds to L."""
+        loss = super().reconstruction_gradient(x, rng)
+        if self.config["head_distance"]:
+            heads = self.decoder.layers[0]
+            repelled, dW = repulsion(self.xp, heads.W, heads.distance)
+            heads.dW += dW
+            loss = loss + repelled
+        return loss
+
+    def classification_gradient(self, x: Array, labels: Array, rng: Generator | None) -> Array:
+        """Phase 4: L = −ln y_label, the mean over n, from the logits of y.
+
+        Writes dL/dθ of the encoder into `gradient` and returns L. x: (n, visible) of the model's
+        dtype; labels: (n,).
+        """
+        classifier = Sequential(self.encoder.layers[:-1])  # all but the softmax
+        outputs, caches = classifier.forward(x, rng)  # (n, k + d)
+        k = self.categories
+        loss, dlogits = softmax_cross_entropy(self.xp, outputs[:, :k], labels)
+        doutputs = self.xp.zeros_like(outputs)  # which they stay for the style
+        doutputs[:, :k] = dlogits
+        classifier.backward(doutputs, caches, inputs=False)
+        return loss
+
+    def adams(self) -> dict[str, Adam]:
+        """The four optimisers by name."""
+        return super().adams() | {"classification_adam": self.classification_adam}
+
+    def arrays(self) -> dict[str, Array]:
+        """Every array that training changes, by name; the running averages among them."""
+        return super().arrays() | {
+            f"{network}.{i}.{name}": getattr(layer, name)
+            for network in ("encoder", "decoder")
+            for i, layer in enumerate(getattr(self, network).layers)
+            for name in getattr(layer, "statistics", ())
+        }
+
+    def classify(self, images: Any) -> HostArray:
+        """The category of each image, (n,): the largest of y."""
+        codes: HostArray = self.encode(images)
+        best: HostArray = codes[:, : self.categories].argmax(axis=1)
+        return best
+
+    def embed(self, images: Any) -> HostArray:
+        """y W + b + z, (n, d): the places of images among the cluster heads.
+
+        Raises InvalidInput for a model without them, or images that `encode` refuses.
+        """
+        return self.embed_codes(self.encode(images))
+
+    def embed_codes(self, codes: HostArray) -> HostArray:
+        """y W + b + z, (n, d), of codes (y, z), (n, k + d)."""
+        if not self.config["head_distance"]:
+            raise InvalidInput("head_distance must be positive in a model that embeds, got 0.0")
+        rows = self.xp.asarray(codes, self.dtype)
+        return to_host(self.decoder.layers[0].forward(rows)[0])

@@ -1,0 +1,264 @@
+"""The autoencoder with a category beside the style; its formulas are in the audit."""
+
+import json
+
+import numpy as np
+import pytest
+
+import npaae
+from npaae import CategoricalAutoencoder, InvalidInput, gradcheck
+from npaae.categorical import BatchNorm, softmax_cross_entropy
+
+from . import strict_device
+from .strict_device import DeviceArray
+
+X = np.random.default_rng(1).random((6, 9))
+LABELS = np.array([0, 1, 2, 0, 1, 1])
+IMAGES = np.random.default_rng(0).integers(0, 256, (25, 3, 3), dtype=np.uint8)
+LABELLED = (IMAGES[:7], np.arange(7) % 3)
+
+
+def small(**options):
+    defaults = {"hidden": (7, 5), "categories": 3, "latent": 2, "visible": 9, "dtype": "float64"}
+    return CategoricalAutoencoder(**defaults | options)
+
+
+def draws():
+    return np.random.default_rng(2)
+
+
+# The code
+
+
+def test_a_code_is_a_distribution_over_the_categories_beside_a_style():
+    codes = small().encode(X)
+    assert codes.shape == (6, 3 + 2)
+    np.testing.assert_allclose(codes[:, :3].sum(axis=1), 1, rtol=1e-12)
+
+
+def test_the_category_of_an_image_is_the_largest_of_its_distribution():
+    model = small()
+    np.testing.assert_array_equal(model.classify(X), model.encode(X)[:, :3].argmax(axis=1))
+
+
+def test_the_prior_draws_each_category_as_often_and_one_at_a_time(rng):
+    codes = small().draw_prior(rng, 3000)
+    five_standard_errors = 5 * np.sqrt(2 / 9 / 3000)
+    np.testing.assert_allclose(codes[:, :3].mean(axis=0), 1 / 3, atol=five_standard_errors)
+    assert set(codes[:, :3].sum(axis=1)) == {1.0}
+
+
+def test_samples_are_decoded_draws():
+    model = small()
+    expected = model.decode(model.sample_prior(4, seed=1))
+    np.testing.assert_array_equal(model.sample(4, seed=1), expected)
+
+
+# The networks
+
+
+@pytest.mark.parametrize("head_distance", [0.0, 1.0])
+@pytest.mark.parametrize("name", ["encoder", "decoder", "discriminator"])
+def test_every_parameter_of_a_network_passes_the_gradient_check(name, head_distance, rng):
+    model = small(head_distance=head_distance)
+    network = getattr(model, name)
+    x = rng.standard_normal((6, 9 if name == "encoder" else 5))
+    errors = gradcheck.parameters(network, x) | {"x": gradcheck.layer(network, x)}
+    assert max(errors.values()) < 1e-6
+
+
+def test_one_discriminator_learns_nothing_of_the_others_columns(rng):
+    model = small()
+    x, changed = rng.standard_normal((2, 6, 5))
+    changed[:, :3] = x[:, :3]
+    of_category, of_style = (model.discriminator.forward(each)[0] for each in (x, changed))
+    np.testing.assert_array_equal(of_category[:, 0], of_style[:, 0])
+    assert not np.any(of_category[:, 1] == of_style[:, 1])
+
+
+def test_batch_normalisation_evaluates_with_running_averages(rng):
+    layer, x = BatchNorm(np, 2, float), 3 + 2 * rng.standard_normal((50, 2))
+    for _ in range(1000):
+        layer.forward(x, rng)
+    np.testing.assert_allclose(layer.forward(x)[0], layer.forward(x, rng)[0], rtol=1e-4)
+
+
+def test_evaluation_does_not_move_the_running_averages(rng):
+    layer = BatchNorm(np, 2, float)
+    layer.forward(rng.standard_normal((50, 2)))
+    assert (layer.mean.tolist(), layer.variance.tolist()) == ([0, 0], [1, 1])
+
+
+def test_the_images_are_noisy_in_training_alone():
+    quiet, noisy = (small(noise=noise, dropout=0) for noise in (0.0, 0.3))
+    np.testing.assert_array_equal(quiet.encode(X), noisy.encode(X))
+    assert not np.any(quiet.encoder.forward(X, draws())[0] == noisy.encoder.forward(X, draws())[0])
+
+
+# The phases
+
+
+@pytest.mark.parametrize("labelled", [None, (X, LABELS)])
+def test_a_step_returns_a_loss_for_each_phase(labelled):
+    assert len(small().step(X, draws(), labelled)) == (3 if labelled is None else 4)
+
+
+def test_discriminators_that_know_nothing_have_the_losses_of_equilibrium():
+    model = small()
+    model.discriminator_adam.parameters[:] = 0
+    model.discriminator_adam.learning_rate = 0  # so that they still know nothing in phase 3
+    _, discriminator, generator = model.step(X, draws())
+    assert discriminator == pytest.approx(2 * np.log(2), rel=1e-15)
+    assert generator == pytest.approx(np.log(2), rel=1e-15)
+
+
+def test_the_classification_moves_the_category_and_not_the_style():
+    model = small()
+    model.gradient[:] = np.nan
+    model.classification_gradient(X, LABELS, draws())
+    last = model.encoder.layers[-3]
+    assert np.any(last.dW[:, :3])
+    assert not np.any(last.dW[:, 3:])
+
+
+def test_a_step_leaves_its_batches_alone():
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    small().step(frozen, draws(), (frozen, LABELS))
+
+
+def test_cluster_heads_end_no_nearer_than_their_distance():
+    model = small(head_distance=2.0, seed=1)
+    heads = model.decoder.layers[0].W
+    heads[1] = heads[0] + 0.1
+    model.reconstruction_adam.learning_rate = 0.05
+    for _ in range(100):
+        model.step(X, draws())
+    assert np.linalg.norm(heads[1] - heads[0]) > 1.9
+
+
+def test_a_model_without_cluster_heads_does_not_embed():
+    with pytest.raises(InvalidInput, match=r"^head_distance must"):
+        small().embed(X)
+
+
+def test_an_embedded_image_is_its_heads_place_and_its_style():
+    model = small(head_distance=1.0)
+    y, z = np.split(model.encode(X), [3], axis=1)
+    heads = model.decoder.layers[0]
+    np.testing.assert_allclose(model.embed(X), y @ heads.W + heads.b + z, rtol=1e-12)
+
+
+def test_no_logit_overflows():
+    with np.errstate(all="raise", under="ignore"):
+        loss, _ = softmax_cross_entropy(np, np.array([[1e4, -1e4]], np.float32), np.array([1]))
+    assert loss == 2e4
+
+
+# Training, saving
+
+
+def test_labelled_images_of_another_size_or_with_other_labels_are_refused():
+    for images, labels in ((X[:, :8], LABELS), (X, LABELS[:5]), (X, LABELS + 1), (X, LABELS - 1)):
+        with pytest.raises(InvalidInput, match=r"^(images|labels) must"):
+            npaae.train(small(), IMAGES, labelled=(images, labels))
+
+
+def test_a_model_without_categories_takes_no_labelled_images(small_model):
+    with pytest.raises(InvalidInput, match=r"^labelled must"):
+        npaae.train(small_model(), IMAGES, labelled=LABELLED)
+
+
+def test_a_record_has_the_loss_of_the_labelled_images():
+    records = [
+        next(npaae.train(small(), IMAGES, labelled=labelled)) for labelled in (None, LABELLED)
+    ]
+    assert records[0].classification is None
+    assert records[1].classification > 0
+
+
+def test_each_step_takes_all_labelled_images_or_a_batch_of_more(monkeypatch):
+    model, sizes = small(), []
+    step = model.step
+    monkeypatch.setattr(model, "step", lambda *a: sizes.append(len(a[2][1])) or step(*a))
+    list(npaae.train(model, IMAGES, labelled=LABELLED, epochs=1, batch_size=10))
+    list(npaae.train(model, IMAGES, labelled=LABELLED, epochs=1, batch_size=5))
+    assert sizes == [7] * 3 + [5] * 5
+
+
+def test_training_learns_the_labels_of_separable_images():
+    images = np.kron(np.eye(3), np.ones(3)).repeat(20, axis=0)
+    labels = np.arange(3).repeat(20)
+    model = small(latent=1, lr_classification=0.01)
+    list(
+        npaae.train(model, images, labelled=(images[::20], labels[::20]), epochs=40, batch_size=20)
+    )
+    assert np.mean(model.classify(images) == labels) > 0.95
+
+
+@pytest.mark.parametrize("head_distance", [0.0, 1.0])
+def test_a_loaded_model_trains_on_as_if_it_had_never_stopped(tmp_path, head_distance):
+    whole, half = (small(dtype="float32", head_distance=head_distance) for _ in range(2))
+    arguments = {"labelled": LABELLED, "batch_size": 10}
+    *_, expected = npaae.train(whole, IMAGES, epochs=4, **arguments)
+    list(npaae.train(half, IMAGES, epochs=2, **arguments))
+    half.save(tmp_path / "model.npz")
+    resumed = CategoricalAutoencoder.load(tmp_path / "model.npz")
+    *_, record = npaae.train(resumed, IMAGES, epochs=2, **arguments)
+    assert record._replace(seconds=0) == expected._replace(seconds=0)
+    for name, array in whole.arrays().items():
+        np.testing.assert_array_equal(resumed.arrays()[name], array)
+    np.testing.assert_array_equal(resumed.encode(X), whole.encode(X))
+
+
+def test_its_configuration_makes_the_same_model_again():
+    model = small(noise=0.1, beta1=0.7, lr_discriminator=2e-4, head_distance=1.0)
+    config = json.loads(json.dumps(model.config))
+    again = CategoricalAutoencoder(**config | {"prior": model.prior})
+    assert again.config == model.config
+    np.testing.assert_array_equal(again.theta, model.theta)
+    rates = [(a.learning_rate, a.beta1) for a in model.adams().values()]
+    assert [(a.learning_rate, a.beta1) for a in again.adams().values()] == rates
+    assert rates == [(5e-4, 0.9), (2e-4, 0.7), (5e-4, 0.7), (5e-4, 0.9)]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("categories", 0),
+        ("noise", -0.1),
+        ("head_distance", float("nan")),
+        ("lr_discriminator", 0.0),
+        ("lr_generator", 2.0),
+        ("lr_classification", "fast"),
+        ("beta1", 1.0),
+        ("comm", object()),
+    ],
+)
+def test_an_argument_outside_its_range_is_refused_by_name(argument, value):
+    with pytest.raises(InvalidInput, match=f"^{argument} must"):
+        small(**{argument: value})
+
+
+def test_a_file_of_one_kind_of_model_is_not_loaded_as_the_other(tmp_path, small_model):
+    small().save(tmp_path / "a.npz")
+    small_model().save(tmp_path / "b.npz")
+    with pytest.raises(npaae.BadFile, match="not of class AdversarialAutoencoder"):
+        npaae.AdversarialAutoencoder.load(tmp_path / "a.npz")
+    with pytest.raises(npaae.BadFile, match="not of class CategoricalAutoencoder"):
+        CategoricalAutoencoder.load(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("options", [{"dtype": "float32"}, {"head_distance": 1.0}])
+def test_training_is_the_same_on_the_device(monkeypatch, options):
+    monkeypatch.setattr(npaae.backend, "_cupy_on_a_gpu", lambda: strict_device.device)
+    models = [small(backend=name, **options) for name in ("numpy", "cupy")]
+    assert isinstance(models[1].theta, DeviceArray)
+    ours, theirs = (
+        [record._replace(seconds=0) for record in npaae.train(
+            model, IMAGES, labelled=LABELLED, test_images=IMAGES, epochs=2, batch_size=5
+        )]
+        for model in models
+    )  # fmt: skip
+    assert ours == theirs
+    np.testing.assert_array_equal(*(model.encode(X) for model in models))
