@@ -17,6 +17,7 @@ from matplotlib.patches import Ellipse
 from matplotlib.ticker import MaxNLocator
 
 from .backend import SAMPLE, HostArray, generator, to_host
+from .categorical import CategoricalAutoencoder
 from .checks import InvalidInput, checked_rows, unit_interval
 from .metrics import prior_draws
 from .model import AdversarialAutoencoder
@@ -30,21 +31,24 @@ PRIOR_POINTS = 5000  # to show a prior
 
 
 def losses(history: Sequence[Record]) -> Figure:
-    """The three losses over the epochs (the report's Figure 1).
+    """The losses over the epochs (the report's Figure 1), a panel for each phase.
 
     Dotted lines mark the losses at which the discriminator cannot tell codes from the prior.
     """
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    names = [*Record._fields[1:4]]
+    if history and history[-1].classification is not None:
+        names.append("classification")
+    figure = Figure(figsize=(10 / 3 * len(names), 3.6), layout="constrained")
     epochs = [record.epoch for record in history]
     marker = "." if len(history) == 1 else ""  # a single point makes no line
     equilibria = {"discriminator": (2 * log(2), "2 ln 2"), "generator": (log(2), "ln 2")}
-    for axes, name in zip(figure.subplots(1, 3), Record._fields[1:4], strict=True):
+    for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
         values = [getattr(record, name) for record in history]
         axes.plot(epochs, values, marker=marker, color=TRAIN, label="training (dropout on)")
         if name in equilibria:
             value, label = equilibria[name]
             axes.axhline(value, color="grey", linestyle=":", label=f"{label}: equilibrium")
-        elif history and history[0].test_reconstruction is not None:
+        elif name == "reconstruction" and history and history[0].test_reconstruction is not None:
             values = [record.test_reconstruction for record in history]
             axes.plot(epochs, values, marker=marker, color=TEST, label="test (dropout off)")
         axes.set(title=name.capitalize(), xlabel="epoch")
@@ -187,6 +191,49 @@ def reconstructions(model: AdversarialAutoencoder, images: HostArray) -> Figure:
     pairs = (originals, model.reconstruct(shown))
     strips = [part[i : i + 10] for i in range(0, len(originals), 10) for part in pairs]
     return image_grid(np.concatenate(strips), columns=min(10, len(originals)))
+
+
+def styles(model: CategoricalAutoencoder, images: HostArray) -> Figure:
+    """Rows of one style: ten images, each beside its style decoded in every category."""
+    k, shown = model.categories, images[:10]
+    style = model.encode(shown)[:, k:]
+    codes = np.hstack((np.tile(np.eye(k), (len(shown), 1)), np.repeat(style, k, axis=0)))
+    decoded = model.decode(codes).reshape(len(shown), k, -1)
+    originals = unit_interval(checked_rows(shown, model.visible), decoded.dtype)[:, None]
+    rows = np.concatenate((originals, np.zeros_like(originals), decoded), axis=1)
+    return image_grid(rows.reshape(-1, model.visible), columns=k + 2)
+
+
+def clusters(model: CategoricalAutoencoder, images: HostArray) -> Figure:
+    """A row for each category: its head, decoded with the style at 0, and its ten surest images."""
+    y, rows = model.encode(images)[:, : model.categories], []
+    heads = model.decode(np.eye(model.categories, model.code_size))
+    pixels = unit_interval(checked_rows(images, model.visible), heads.dtype)
+    for k, head in enumerate(heads):
+        own = np.flatnonzero(y.argmax(axis=1) == k)
+        surest = own[np.argsort(-y[own, k])][:10]
+        row = np.zeros((12, model.visible))  # blank where the category has fewer
+        row[0], row[2 : 2 + len(surest)] = head, pixels[surest]
+        rows.append(row)
+    return image_grid(np.concatenate(rows), columns=12)
+
+
+def plane(model: CategoricalAutoencoder, images: HostArray, labels: HostArray) -> Figure:
+    """The places of labelled images among the cluster heads, in the plane, coloured by label."""
+    (x, y), heads = model.embed(images)[:, :2].T, np.eye(model.categories, model.code_size)
+    figure = Figure(figsize=(6.6, 5.6), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(x, y, c=labels, s=9, alpha=0.6, **BY_LABEL)
+    x, y = model.embed_codes(heads)[:, :2].T
+    marks: list[Any] = [axes.scatter(x, y, c="black", marker="x", label="heads")]
+    marks += [
+        Line2D([], [], color=colormaps["tab10"](k), marker="o", linestyle="", label=str(k))
+        for k in np.unique(labels)
+    ]
+    axes.legend(handles=marks, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    axes.set(xlabel="$e_0$", ylabel="$e_1$", aspect="equal")
+    axes.set_title("Encoded test set among the cluster heads")
+    return figure
 
 
 def image_grid(rows: HostArray, *, columns: int) -> Figure:

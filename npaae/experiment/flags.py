@@ -1,9 +1,9 @@
 """The command line: the flags of the examples."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from .. import checks
 from ..checks import InvalidInput
@@ -61,13 +61,29 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}; --help lists the flags\n")
 
 
-def training_flags(name: str, *, epochs: int) -> argparse.Namespace:
-    """The flags of a program that trains on the data set `name`; `epochs` is a default.
+Flag: TypeAlias = tuple[str, Any, dict[str, Any]]  # meaning, default, options of argparse
+REPORT: dict[str, Flag] = {
+    "--hidden": ("hidden layer sizes", [256, 128], {"type": "positive integer", "nargs": "+"}),
+    "--latent": ("dimensions of the code", 2, {"type": "positive integer"}),
+    "--prior-std": ("standard deviation of the Gaussian prior", 5.0, {"type": "positive number"}),
+    "--lr-reconstruction": ("learning rate of phase 1", 5e-4, {"type": "learning rate"}),
+    "--lr-regularization": ("learning rate of phases 2 and 3", 1e-4, {"type": "learning rate"}),
+    "--dtype": ("precision", "float32", {"choices": ("float32", "float64")}),
+}
+
+
+def training_flags(
+    name: str, *, epochs: int, about: str = "", own: Mapping[str, Flag] = REPORT
+) -> argparse.Namespace:
+    """The flags of the program that trains `name`, a data set or a kind of training, for `epochs`.
+
+    about: what the program does, for --help. own: the flags that other programs do not have, which
+    are those of the report's model by default.
 
     With --resume and --evaluate, a flag that is left out has the value that the run in --out was
     started with, and one that contradicts it is refused.
     """
-    about = f"Train the adversarial autoencoder on {name} and draw what it learns."
+    about = about or f"Train the adversarial autoencoder on {name} and draw what it learns."
     # Only flags that are given get into the namespace; the defaults are merged in below.
     parser = Parser(description=about, argument_default=argparse.SUPPRESS)
     defaults: dict[str, Any] = {}
@@ -79,16 +95,12 @@ def training_flags(name: str, *, epochs: int) -> argparse.Namespace:
 
     add("--epochs", "passes over the training set", epochs, type="positive integer")
     add("--batch-size", "images per step", 100, type="positive integer")
-    add("--hidden", "hidden layer sizes", [256, 128], type="positive integer", nargs="+")
-    add("--latent", "dimensions of the code", 2, type="positive integer")
-    add("--prior-std", "standard deviation of the Gaussian prior", 5.0, type="positive number")
-    add("--lr-reconstruction", "learning rate of phase 1", 5e-4, type="learning rate")
-    add("--lr-regularization", "learning rate of phases 2 and 3", 1e-4, type="learning rate")
+    for flag, (meaning, default, options) in own.items():
+        add(flag, meaning, default, **options)
     add("--seed", "of the weights, orders, masks and draws", 0, type="non-negative integer")
     add("--backend", "auto: CuPy if there is a GPU", "numpy", choices=("numpy", "cupy", "auto"))
-    add("--dtype", "precision", "float32", choices=("float32", "float64"))
     add("--figures-every", "epochs between drawings", 25, type="positive integer")
-    parser.add_data_flags(sample=name == "MNIST")
+    parser.add_data_flags(sample=name != "Fashion-MNIST")
     about = "folder of the run (default: a new one in runs/)"
     parser.add_argument("--out", type="folder", metavar="RUN_DIR", help=about)
     existing = parser.add_mutually_exclusive_group()
@@ -114,7 +126,7 @@ def _settings_before(given: dict[str, Any], name: str) -> dict[str, Any]:
     config = read_config(given["out"])
     if config["name"] != name:
         raise InvalidInput(
-            f"{given['out']} holds a run on {config['name']}, not on {name}; name another folder"
+            f"{given['out']} holds a run of {config['name']}, not of {name}; name another folder"
         )
     before = settings(config)
     if {"data_dir", "sample"} & given.keys():  # named anew; `Run` compares their content

@@ -28,7 +28,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +52,8 @@ except ImportError:  # on Windows, two runs in one folder are not detected
 
 LOSSES, MODEL, CONFIG = "losses.csv", "model.npz", "config.json"
 FIGURES = ("losses.png", "samples.png", "manifold.png", "latent.png", "reconstructions.png")
-FILES = (LOSSES, MODEL, CONFIG, *FIGURES)
+FIGURES_OF_CATEGORIES = ("style.png", "clusters.png", "plane.png")
+FILES = (LOSSES, MODEL, CONFIG, *FIGURES, *FIGURES_OF_CATEGORIES)
 
 
 @dataclass(eq=False)
@@ -67,7 +68,8 @@ class Run:
     out: the folder, or None for a new one in runs/. name: of the data set. epochs, batch_size: of
     the whole run. data_dir: where the data were found, for whoever opens the run again. resume: the
     model is the one in the folder, and the run continues. overwrite: the run in the folder is
-    discarded. bar: show a progress bar if there is a terminal.
+    discarded. bar: show a progress bar if there is a terminal. figures: draws the run's figures, by
+    file name; those of the report by default. settings: what else config.json is to hold.
 
     Whatever ends the block, losses.csv and model.npz hold every whole epoch. Ctrl-C and SIGTERM
     draw the last of them. If several ranks train the model, all enter the block; rank 0 alone keeps
@@ -87,6 +89,8 @@ class Run:
     resume: bool = field(default=False, kw_only=True)
     overwrite: bool = field(default=False, kw_only=True)
     bar: bool = field(default=True, kw_only=True)
+    figures: Callable[["Run"], Mapping[str, Any]] | None = field(default=None, kw_only=True)
+    settings: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     history: list[Record] = field(default_factory=list, init=False)
 
     def __enter__(self) -> Self:
@@ -122,7 +126,7 @@ class Run:
         self._write_losses(self.history)
         self._write_config()
         if self.overwrite:
-            for name in (*FIGURES, "explore.html"):  # of the discarded run
+            for name in (*FIGURES, *FIGURES_OF_CATEGORIES, "explore.html"):  # of the discarded run
                 (self.folder / name).unlink(missing_ok=True)
 
     def _continue(self) -> None:
@@ -149,10 +153,13 @@ class Run:
         with tqdm(total=self.epochs, initial=self.model.epoch, **options) as shown:
             for record in records:
                 R, D, G = (f"{loss:.4f}" for loss in record[1:4])
-                shown.set_postfix_str(f"R {R}  D {D}  G {G}", refresh=False)  # fits 80 columns
+                C = "" if record.classification is None else f"{record.classification:.4f}"
+                short = f"R {R}  D {D}  G {G}" + f"  C {C}" * bool(C)  # fits 80 columns
+                shown.set_postfix_str(short, refresh=False)
                 shown.update()
                 if lines:
                     losses = f"reconstruction {R}  discriminator {D}  generator {G}"
+                    losses += f"  classification {C}" * bool(C)
                     epoch = f"epoch {record.epoch}/{self.epochs}"
                     print(f"{epoch}  {losses}  {record.seconds:.2f} s", flush=True)
                 yield record
@@ -171,17 +178,8 @@ class Run:
         if not self._mine:
             return
         start = time.perf_counter()
-        plots, model, dataset = import_plots(), self.model, self.dataset
-        images, labels = dataset.test_images, dataset.test_labels
-        with plots.style.context("default"):  # the same pictures with every user's matplotlibrc
-            figures = (
-                plots.losses(self.history),
-                plots.samples(model),
-                plots.manifold(model),
-                plots.latent(model, images, labels, dataset.label_names),
-                plots.reconstructions(model, images),
-            )
-            for name, figure in zip(FIGURES, figures, strict=True):
+        with import_plots().style.context("default"):  # the same with every user's matplotlibrc
+            for name, figure in (self.figures or figures_of_the_report)(self).items():
                 with replacing(self.folder / name) as file:
                     figure.savefig(file, format="png", dpi=100)
         self._drawing_seconds += time.perf_counter() - start
@@ -208,10 +206,11 @@ class Run:
         return f"{len(self.history)} epoch{'' if len(self.history) == 1 else 's'}"
 
     def _write_losses(self, history: Sequence[Record]) -> None:
-        rows: list[list[Any]] = [_columns(self.model.latent)]
+        classified = any(record.classification is not None for record in history)
+        rows: list[list[Any]] = [_columns(self.model, classified)]
         for record in history:  # with all digits, so that a resumed run has the same history
             numbers = (*record[:5], *record.code_mean, *record.code_std)
-            rows.append([*numbers, f"{record.seconds:.3f}"])
+            rows.append([*numbers, f"{record.seconds:.3f}", *record[8:][:classified]])
         with replacing(self.folder / LOSSES) as file:
             file.writelines(f"{','.join(map(str, row))}\n".encode() for row in rows)
 
@@ -225,6 +224,7 @@ class Run:
             "data": self.dataset.source,
             "data_dir": None if self.data_dir is None else str(self.data_dir.absolute()),
             "data_sha256": _sha256(self.dataset),
+            "settings": self.settings,
             "train_images": len(self.dataset.train_images),
             "test_images": len(self.dataset.test_images),
             "backend": xp.__name__,
@@ -261,6 +261,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     names = ("hidden", "latent", "lr_reconstruction", "lr_regularization", "dtype", "seed")
     return {
         **{name: model.get(name) for name in names},
+        **config.get("settings", {}),
         **{name: config[name] for name in ("epochs", "batch_size", "backend")},
         "prior_std": dict(model.get("prior") or {}).get("std"),
         "data_dir": None if data_dir is None else Path(data_dir),
@@ -337,9 +338,10 @@ def read_history(folder: Path, model: AdversarialAutoencoder) -> list[Record]:
 
     Raises BadFile if the file is damaged or lacks one of them.
     """
-    path, latent, columns = folder / LOSSES, model.latent, _columns(model.latent)
+    path, size = folder / LOSSES, model.code_size
     try:
         header, *lines = path.read_text(encoding="utf-8").splitlines()
+        columns = _columns(model, header.endswith(",classification"))
         rows = [[float(number) for number in line.split(",")] for line in lines[: model.epoch]]
         if header.split(",") != columns or any(len(row) != len(columns) for row in rows):
             raise ValueError(f"its columns are not {','.join(columns)}")
@@ -350,14 +352,16 @@ def read_history(folder: Path, model: AdversarialAutoencoder) -> list[Record]:
     except (ValueError, FileNotFoundError) as error:
         raise BadFile(f"{path} is damaged: {one_line(error)}") from error
     return [
-        Record(int(epoch), a, b, c, d, tuple(rest[:latent]), tuple(rest[latent:-1]), rest[-1])
+        Record(
+            int(epoch), a, b, c, d, tuple(rest[:size]), tuple(rest[size:][:size]), *rest[2 * size :]
+        )
         for epoch, a, b, c, d, *rest in rows
     ]
 
 
-def _columns(latent: int) -> list[str]:
-    codes = [f"code_{what}_{i}" for what in ("mean", "std") for i in range(latent)]
-    return [*Record._fields[:5], *codes, "seconds"]
+def _columns(model: AdversarialAutoencoder, classified: bool) -> list[str]:
+    codes = [f"code_{what}_{i}" for what in ("mean", "std") for i in range(model.code_size)]
+    return [*Record._fields[:5], *codes, "seconds", *["classification"] * classified]
 
 
 def _new_folder(name: str) -> Path:
@@ -370,6 +374,19 @@ def _new_folder(name: str) -> Path:
             return folder
         except FileExistsError:
             number += 1
+
+
+def figures_of_the_report(run: Run) -> dict[str, Any]:
+    """The figures of a run of the report's experiments, by file name."""
+    plots, model, images = import_plots(), run.model, run.dataset.test_images
+    figures = (
+        plots.losses(run.history),
+        plots.samples(model),
+        plots.manifold(model),
+        plots.latent(model, images, run.dataset.test_labels, run.dataset.label_names),
+        plots.reconstructions(model, images),
+    )
+    return dict(zip(FIGURES, figures, strict=True))
 
 
 def import_plots() -> ModuleType:

@@ -31,7 +31,7 @@ def test_fashion_mnist_is_the_same_program_on_other_data(digits, tmp_path):
     assert files(tmp_path / "run") == FILES
     assert "Training on Fashion-MNIST" in process.stdout
     assert_refused(
-        run_here("--resume", "--out", tmp_path / "run"), 2, "Fashion-MNIST, not on MNIST"
+        run_here("--resume", "--out", tmp_path / "run"), 2, "Fashion-MNIST, not of MNIST"
     )
 
 

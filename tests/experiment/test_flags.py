@@ -122,7 +122,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path, flag):
 
 def test_a_run_on_one_data_set_is_not_continued_on_the_other(copied):
     process = run_here("--resume", "--out", copied, example="fashion_mnist.py")
-    assert_refused(process, 2, "on MNIST, not on Fashion-MNIST")
+    assert_refused(process, 2, "of MNIST, not of Fashion-MNIST")
 
 
 def test_a_value_that_equals_the_runs_may_be_repeated(copied):
