@@ -1,0 +1,165 @@
+"""Learn to classify digits from a hundred labels: section 5 of Makhzani et al.
+
+The model sees all training images and the labels of a few. The others teach it what a digit can
+look like; the few teach it what each is called. The last sixth of the training images is held out,
+and every epoch is measured on it. --evaluate measures a run on the test set, which is looked at
+nowhere else. `clustering.py`, `style.py` and `reduction.py` are this program with other settings.
+
+Which images are labelled is drawn by the seed, the same number of each digit.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+import npaae
+from npaae import CategoricalAutoencoder, InvalidInput, Record, metrics
+from npaae.data import Dataset
+from npaae.experiment import Run, import_plots, launch, load_data, training_flags
+
+BATCH = 100
+
+
+def main(
+    name: str = "semi-supervised",
+    *,
+    about: str = __doc__.split("\n")[0],
+    epochs: int = 100,
+    labels: int = 100,
+    categories: int = 10,
+    latent: int = 10,
+    head_distance: float = 0.0,
+) -> None:
+    whole, several = {"type": "non-negative integer"}, {"type": "positive integer", "nargs": "+"}
+    own = {
+        "--labels": ("how many images are labelled, 0 for none", labels, whole),
+        "--categories": ("categories of the code", categories, {"type": "positive integer"}),
+        "--hidden": ("hidden layer sizes", [1000, 1000], several),
+    }
+    flags = training_flags(name, epochs=epochs, about=about, own=own)
+    digits = load_data("MNIST", flags.data_dir, sample=flags.sample)
+    kept = without_the_last_sixth(digits)
+    labelled = draw_labelled(kept, flags.labels, flags.seed)
+    if flags.resume or flags.evaluate:
+        model = CategoricalAutoencoder.load(flags.out / "model.npz", backend=flags.backend)
+    else:
+        model = CategoricalAutoencoder(
+            hidden=flags.hidden,
+            categories=flags.categories,
+            latent=latent,
+            head_distance=head_distance,
+            backend=flags.backend,
+            seed=flags.seed,
+            comm=npaae.parallel.world(),  # which it refuses
+        )
+    if flags.evaluate:
+        error = error_rate(model, kept, digits.test_images, digits.test_labels, flags.labels)
+        print(f"{error:.2%} of {len(digits.test_images):,} test images are classified wrongly")
+        return
+
+    with Run(
+        flags.out,
+        name,
+        model,
+        kept,
+        epochs=flags.epochs,
+        batch_size=BATCH,
+        data_dir=flags.data_dir,
+        resume=flags.resume,
+        overwrite=flags.overwrite,
+        bar=not flags.no_progress,
+        figures=figures,
+        settings={key: getattr(flags, key) for key in ("labels", "categories", "sample")},
+    ) as run:
+        for record in run.progress(train(model, kept, labelled, flags.epochs)):
+            run.record(record)
+            if record.epoch % flags.figures_every == 0 and record.epoch < flags.epochs:
+                run.draw()
+        run.draw()
+    error = error_rate(model, kept, kept.test_images, kept.test_labels, flags.labels)
+    print(f"{error:.2%} of {len(kept.test_images):,} held-out images are classified wrongly")
+
+
+def without_the_last_sixth(digits: Dataset) -> Dataset:
+    """The data set with the last sixth of its training images in place of its test images."""
+    n = len(digits.train_images) - len(digits.train_images) // 6
+    return digits._replace(
+        train_images=digits.train_images[:n],
+        train_labels=digits.train_labels[:n],
+        test_images=digits.train_images[n:],
+        test_labels=digits.train_labels[n:],
+        source=f"{digits.source}, the last sixth held out",
+    )
+
+
+def draw_labelled(digits: Dataset, count: int, seed: int) -> tuple[Any, Any] | None:
+    """(images, labels) of `count` training images, as many of each digit; all if there are no more.
+
+    Raises InvalidInput if `count` is not a multiple of ten, or one digit has not enough images.
+    """
+    if count == 0:
+        return None
+    if count >= len(digits.train_labels):
+        return digits.train_images, digits.train_labels
+    order = np.random.default_rng(seed).permutation(len(digits.train_labels))
+    of_each = [order[digits.train_labels[order] == k][: count // 10] for k in range(10)]
+    if count % 10 or min(map(len, of_each)) < count // 10:
+        raise InvalidInput(
+            "--labels must be a multiple of 10 with as many images of each digit, or all of "
+            f"{len(digits.train_labels):,}, got {count:,}"
+        )
+    chosen = np.concatenate(of_each)
+    return digits.train_images[chosen], digits.train_labels[chosen]
+
+
+def train(
+    model: CategoricalAutoencoder, digits: Dataset, labelled: Any, epochs: int
+) -> Iterator[Record]:
+    """Train up to `epochs` epochs, with learning rates that fall to nothing in even steps."""
+    while model.epoch < epochs:
+        for name, adam in model.adams().items():
+            first = model.config[f"lr_{name.removesuffix('_adam')}"]
+            adam.learning_rate = first * (1 - model.epoch / epochs)
+        yield from npaae.train(
+            model,
+            digits.train_images,
+            labelled=labelled,
+            test_images=digits.test_images,
+            epochs=1,
+            batch_size=BATCH,
+        )
+
+
+def error_rate(
+    model: CategoricalAutoencoder, digits: Dataset, images: Any, labels: Any, labelled: int
+) -> float:
+    """The share of images whose category has another name than their label.
+
+    With labels, category k is digit k. Without, each category is named by the held-out image that
+    the model is surest of.
+    """
+    names = np.arange(model.categories)
+    if not labelled:
+        y = model.encode(digits.test_images)[:, : model.categories]
+        names = metrics.cluster_names(y, digits.test_labels)
+    return float(np.mean(names[model.classify(images)] != labels))
+
+
+def figures(run: Run) -> dict[str, Any]:
+    """The figures of a run, by file name."""
+    plots, model, images = import_plots(), run.model, run.dataset.test_images
+    drawn = {
+        "losses.png": plots.losses(run.history),
+        "samples.png": plots.samples(model),
+        "reconstructions.png": plots.reconstructions(model, images),
+        "style.png": plots.styles(model, images),
+        "clusters.png": plots.clusters(model, images),
+    }
+    if model.config["head_distance"]:
+        drawn["plane.png"] = plots.plane(model, images, run.dataset.test_labels)
+    return drawn
+
+
+if __name__ == "__main__":
+    launch(main)

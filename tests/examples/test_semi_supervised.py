@@ -1,0 +1,166 @@
+"""semi_supervised.py and the three programs that are it with other settings."""
+
+import numpy as np
+import pytest
+import semi_supervised
+
+import npaae
+from npaae import CategoricalAutoencoder, InvalidInput
+
+from ..running import assert_refused, files, rows, run_here
+
+PROGRAMS = ("semi_supervised.py", "clustering.py", "style.py", "reduction.py")
+FIGURES = {f"{name}.png" for name in ("losses", "samples", "reconstructions", "style", "clusters")}
+FILES = FIGURES | {"losses.csv", "model.npz", "config.json"}
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return npaae.data.mnist_sample()
+
+
+@pytest.fixture
+def small(digits, tmp_path):
+    """The flags of a small run."""
+    shape = ("--hidden", 8, 6, "--epochs", 2, "--labels", 50)
+    return ("--data-dir", digits, *shape, "--out", tmp_path / "run")
+
+
+# The data
+
+
+def test_the_held_out_images_are_the_last_sixth_and_not_trained_on(sample):
+    kept = semi_supervised.without_the_last_sixth(sample)
+    assert (len(kept.train_images), len(kept.test_images)) == (8_334, 1_666)
+    both = np.concatenate((kept.train_images, kept.test_images))
+    np.testing.assert_array_equal(both, sample.train_images)
+    labels = np.concatenate((kept.train_labels, kept.test_labels))
+    np.testing.assert_array_equal(labels, sample.train_labels)
+
+
+@pytest.mark.parametrize("count", [10, 100, 1000])
+def test_as_many_images_of_each_digit_are_labelled_with_their_own_labels(sample, count):
+    images, labels = semi_supervised.draw_labelled(sample, count, seed=0)
+    np.testing.assert_array_equal(np.bincount(labels), [count // 10] * 10)
+    place = {image.tobytes(): label for image, label in zip(*sample[:2], strict=True)}
+    assert [place[image.tobytes()] for image in images] == labels.tolist()
+
+
+def test_the_seed_draws_the_labelled_images(sample):
+    first, again, other = (semi_supervised.draw_labelled(sample, 100, s)[0] for s in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_no_labels_are_none_and_more_than_there_are_are_all(sample):
+    assert semi_supervised.draw_labelled(sample, 0, seed=0) is None
+    assert semi_supervised.draw_labelled(sample, 60_000, seed=0)[0] is sample.train_images
+
+
+@pytest.mark.parametrize("count", [15, 9_990])
+def test_labels_that_cannot_be_of_every_digit_alike_are_refused(sample, count):
+    with pytest.raises(InvalidInput, match=r"^--labels must"):
+        semi_supervised.draw_labelled(sample, count, seed=0)
+
+
+# Training
+
+
+def a_model(**options):
+    return CategoricalAutoencoder(hidden=(8, 6), latent=2, **options)
+
+
+def test_the_learning_rates_fall_to_nothing_in_even_steps(sample, monkeypatch):
+    rates = []
+
+    def epoch(model, *_, **__):
+        rates.append([adam.learning_rate for adam in model.adams().values()])
+        model.epoch += 1
+        yield None
+
+    monkeypatch.setattr(npaae, "train", epoch)
+    list(semi_supervised.train(a_model(), sample, None, 4))
+    expected = np.outer([1, 0.75, 0.5, 0.25], [5e-4, 1e-4, 5e-4, 5e-4])
+    np.testing.assert_allclose(rates, expected, rtol=1e-12)
+
+
+def test_a_resumed_training_ends_as_if_it_had_never_stopped(sample, tmp_path):
+    few = sample._replace(train_images=sample.train_images[:300], train_labels=None)
+    few = few._replace(test_images=sample.test_images[:50])
+    labelled = sample.train_images[:20], sample.train_labels[:20]
+    whole, half = a_model(), a_model()
+    *_, expected = semi_supervised.train(whole, few, labelled, 3)
+    next(semi_supervised.train(half, few, labelled, 3))
+    half.save(tmp_path / "model.npz")
+    resumed = CategoricalAutoencoder.load(tmp_path / "model.npz")
+    *_, record = semi_supervised.train(resumed, few, labelled, 3)
+    assert record._replace(seconds=0) == expected._replace(seconds=0)
+    for name, array in whole.arrays().items():
+        np.testing.assert_array_equal(resumed.arrays()[name], array)
+
+
+# The measure
+
+
+def test_with_labels_a_category_is_the_digit_of_its_number(sample, monkeypatch):
+    model, labels = a_model(), np.array([3, 1, 4, 1])
+    monkeypatch.setattr(model, "classify", lambda images: np.array([3, 1, 4, 2]))
+    assert semi_supervised.error_rate(model, sample, None, labels, labelled=100) == 0.25
+
+
+def test_without_labels_it_is_named_by_the_surest_held_out_image(sample, monkeypatch):
+    model = a_model(categories=2)
+    y = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
+    few = sample._replace(test_images=np.zeros((3, 784)), test_labels=np.array([7, 5, 2]))
+    monkeypatch.setattr(model, "encode", lambda images: y)
+    labels = np.array([7, 5, 2])
+    assert semi_supervised.error_rate(model, few, few.test_images, labels, labelled=0) == 1 / 3
+
+
+# The programs
+
+
+def test_a_run_keeps_losses_of_four_phases_and_its_figures(small, tmp_path):
+    process = run_here(*small, example="semi_supervised.py")
+    assert process.returncode == 0, process.stderr
+    assert files(tmp_path / "run") == FILES
+    assert [*rows(tmp_path / "run")[0]][-1] == "classification"
+    assert process.stdout.splitlines()[-1].endswith("held-out images are classified wrongly")
+
+
+def test_evaluating_measures_the_test_set_and_leaves_the_folder_as_it_was(small, digits, tmp_path):
+    run_here(*small, example="semi_supervised.py")
+    folder = tmp_path / "run"
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    process = run_here("--evaluate", "--out", folder, example="semi_supervised.py")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    test = npaae.data.mnist(digits)
+    model = CategoricalAutoencoder.load(folder / "model.npz")
+    error = np.mean(model.classify(test.test_images) != test.test_labels)
+    expected = f"{error:.2%} of {len(test.test_labels)} test images are classified wrongly"
+    assert (process.stdout.strip(), process.stderr) == (expected, "")
+
+
+@pytest.mark.parametrize("flags", [("--labels", 100), ("--categories", 11), ("--hidden", 8)])
+def test_a_flag_that_contradicts_the_run_is_refused(small, tmp_path, flags):
+    run_here(*small, "--epochs", 1, example="semi_supervised.py")
+    again = ("--resume", "--out", tmp_path / "run", *flags)
+    assert_refused(run_here(*again, example="semi_supervised.py"), 2, flags[0], "contradicts")
+
+
+def test_a_run_of_one_program_is_not_continued_by_another(small, tmp_path):
+    run_here(*small, "--epochs", 1, example="semi_supervised.py")
+    for other in ("clustering.py", "mnist.py"):
+        process = run_here("--resume", "--out", tmp_path / "run", example=other)
+        assert_refused(process, 2, "semi-supervised")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_trains_on_the_bundled_sample(program, tmp_path):
+    line = ("--sample", "--hidden", 16, 16, "--epochs", 1, "--out", tmp_path / "run")
+    process = run_here(*line, example=program)
+    assert process.returncode == 0, process.stderr
+    extra = {"plane.png"} if program == "reduction.py" else set()
+    assert files(tmp_path / "run") == FILES | extra
+    assert ("classification" in rows(tmp_path / "run")[0]) == (program != "clustering.py")
