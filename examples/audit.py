@@ -821,7 +821,7 @@ def repelled_loss(model: Any, x: Array, rng: Rng) -> Any:
     heads = model.decoder.layers[0]
     pairs = combinations(heads.W, 2)
     repelled = sum(max(0.0, heads.distance - sqrt(sum((a - b) ** 2))) for a, b in pairs)
-    return reconstruction_loss(model, x, rng) + repelled
+    return reconstruction_loss(model, x, rng) + 1e-3 * repelled
 
 
 def discriminators_loss(model: Any, x: Array, rng: Rng) -> Any:

@@ -34,6 +34,8 @@ from .model import AdversarialAutoencoder
 from .optim import Adam
 from .priors import Prior, gaussian
 
+REPULSION = 1e-3  # of cluster heads, in units of the reconstruction loss
+
 
 def softmax(xp: ModuleType, logits: Array) -> Array:
     """p_ij = e^(l_ij) / Σ_m e^(l_im), row by row: (n, k) -> (n, k).
@@ -387,13 +389,16 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         return *losses, loss
 
     def reconstruction_gradient(self, x: Array, rng: Generator | None) -> Array:
-        """Phase 1, as in `AdversarialAutoencoder`; the repulsion of cluster heads adds to L."""
+        """Phase 1, as in `AdversarialAutoencoder`; with cluster heads L has 1e-3 · `repulsion` too.
+
+        In that unit it adds little to L, and is still the larger part of the gradient of the heads.
+        """
         loss = super().reconstruction_gradient(x, rng)
         if self.config["head_distance"]:
             heads = self.decoder.layers[0]
             repelled, dW = repulsion(self.xp, heads.W, heads.distance)
-            heads.dW += dW
-            loss = loss + repelled
+            heads.dW += REPULSION * dW
+            loss = loss + REPULSION * repelled
         return loss
 
     def classification_gradient(self, x: Array, labels: Array, rng: Generator | None) -> Array:

@@ -232,7 +232,7 @@ def plane(model: CategoricalAutoencoder, images: HostArray, labels: HostArray) -
     ]
     axes.legend(handles=marks, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     axes.set(xlabel="$e_0$", ylabel="$e_1$", aspect="equal")
-    axes.set_title("Encoded test set among the cluster heads")
+    axes.set_title("Encoded images among the cluster heads")
     return figure
 
 
