@@ -276,7 +276,7 @@ def _points(name: str, points: Array, least: int = 1) -> Array:
     points = host_array(name, points)
     numbers = points.ndim == 2 and points.shape[1] and points.dtype.kind in "fiu"
     if not numbers or len(points) < least or not np.isfinite(points).all():
-        rule = f"{name} must be at least {least} row{'s' * (least - 1)} of finite numbers"
+        rule = f"{name} must be rows of finite numbers, at least {least} of them"
         raise InvalidInput(f"{rule}, got {points.dtype} of shape {points.shape}")
     return points.astype(np.float64)
 

@@ -171,3 +171,11 @@ def test_small_models_train_on_one_thread_and_between_two_epochs_the_users_are_b
     for record in npaae.train(model, images, test_images=images, epochs=2):
         assert threads() == {2}
         assert watch.seen == [{1}] * 3 * record.epoch  # two passes of training, one of evaluation
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_large_models_train_on_the_users_threads():
+    model, watch = npaae.AdversarialAutoencoder(hidden=(5000,), visible=9), Watch()
+    model.encoder.layers.append(watch)
+    next(npaae.train(model, np.full((1000, 9), 0.5), batch_size=1000))
+    assert watch.seen == [{2}] * 2

@@ -30,7 +30,19 @@ def test_large_sets_are_measured_piece_by_piece_with_the_same_result(seed, n, m,
     np.testing.assert_allclose(in_pieces, measures(), rtol=1e-9, atol=1e-6)
 
 
+def test_sets_far_from_0_are_measured_as_exactly_as_others(rng):
+    x, y = rng.integers(-8, 8, (2, 20, 2)).astype(float)
+    far = np.array([2.0**30, -(2.0**30)])
+    found, expected = energy_test(x + far, y + far), energy_test(x, y)
+    assert found.distance == pytest.approx(expected.distance, abs=1e-6)
+
+
 # The energy distance
+
+
+def test_the_permutations_are_fixed_by_the_seed(rng):
+    x, y = rng.standard_normal((2, 30, 2))
+    assert energy_test(x, y) == energy_test(x, y, seed=0) != energy_test(x, y, seed=1)
 
 
 def test_under_one_distribution_the_energy_distance_is_0_on_average(rng):
@@ -94,16 +106,20 @@ def test_an_image_that_stands_in_the_file_250_times_counts_once(rng):
         (lambda: moments(np.zeros((0, 2))), "codes"),
         (lambda: moments([[np.nan, 0.0]]), "codes"),
         (lambda: moments([["1", "2"]]), "codes"),
+        (lambda: moments([[1.0], [1.0, 2.0]]), "codes"),
         (lambda: energy_test([[0.0, 1.0]] * 2, [[0.0]] * 2), "x and y"),
         (lambda: energy_test([[0.0]], [[0.0]] * 2), "x"),
         (lambda: energy_test([[0.0]] * 2, [[0.0]] * 2, permutations=0), "permutations"),
         (lambda: neighbour_accuracy([[0.0]], [1, 2], [[0.0]], [1]), "train_labels"),
         (lambda: neighbour_accuracy([[0.0]], [1], [[0.0]], [1.0]), "test_labels"),
+        (lambda: neighbour_accuracy([[0.0]], [[1], [1, 2]], [[0.0]], [1]), "train_labels"),
         (lambda: neighbour_accuracy([[0.0, 1]], [1], [[0.0]], [1]), "train_codes and test_codes"),
         (lambda: neighbour_accuracy([[0.0]], [1], [[0.0]], [1]), "neighbours"),
+        (lambda: neighbour_accuracy([[0.0]], [1], [[0.0]], [1], neighbours=0), "neighbours"),
         (lambda: metrics.parzen_log_likelihood([[0.0]], [[0.0, 1.0]], 1), "points and samples"),
         (lambda: metrics.parzen_log_likelihood([[0.0]], [[0.0]], 0), "width"),
         (lambda: block_standard_error([1.0]), "values"),
+        (lambda: block_standard_error([[1.0], [1.0, 2.0]]), "values"),
         (lambda: block_standard_error([1.0, 2.0], 0), "block"),
     ],
 )
@@ -125,14 +141,16 @@ def trained(digits):
     return model, few, train, test, record
 
 
-def test_the_report_is_made_of_the_measures_above(trained):
+def test_the_report_is_made_of_the_measures_above(trained, rng):
     model, few, *_, record = trained
+    few = few._replace(train_labels=rng.integers(0, 3, 300), test_labels=rng.integers(0, 3, 100))
     found, codes = metrics.report(model, few), model.encode(few.test_images)
     assert found.reconstruction == pytest.approx(record.test_reconstruction)
     np.testing.assert_allclose(found.code_mean, record.code_mean, rtol=1e-6)
     np.testing.assert_allclose(np.diag(found.code_covariance) ** 0.5, record.code_std, rtol=1e-6)
-    np.testing.assert_allclose(found.prior_mean, 0, atol=6 * 5 / sqrt(1e5))
-    np.testing.assert_allclose(found.prior_covariance, 25 * np.eye(2), atol=6 * 25 * sqrt(2 / 1e5))
+    mean, covariance = moments(metrics.prior_draws(model))
+    np.testing.assert_array_equal(found.prior_mean, mean)
+    np.testing.assert_array_equal(found.prior_covariance, covariance)
     assert found.energy == energy_test(codes, model.sample_prior(100, seed=1))
     labelled = (model.encode(few.train_images), few.train_labels, codes, few.test_labels)
     assert found.neighbour_accuracy == neighbour_accuracy(*labelled)
@@ -145,7 +163,17 @@ def test_the_whole_test_set_is_scored_in_windows_fitted_to_the_last_training_ima
     assert found.training_parzen == parzen(test, train[270:], train[:100])
 
 
-def test_training_images_that_choose_the_width_are_not_samples(trained):
+@pytest.mark.parametrize(("n", "kept"), [(9, 8), (20, 18)])
+def test_training_images_that_choose_the_width_are_not_samples(trained, n, kept):
     model, few, train, test, _ = trained
-    small = few._replace(train_images=few.train_images[:9], train_labels=few.train_labels[:9])
-    assert metrics.report(model, small).training_parzen == parzen(test, train[8:9], train[:8])
+    small = few._replace(train_images=few.train_images[:n], train_labels=few.train_labels[:n])
+    expected = parzen(test, train[kept:n], train[:kept])
+    assert metrics.report(model, small).training_parzen == expected
+
+
+@pytest.mark.parametrize(("latent", "n"), [(2, 100_000), (3, 66_666), (500, 1000)])
+def test_a_prior_is_measured_by_many_draws_of_short_codes(small_model, latent, n):
+    model = small_model(latent=latent)
+    np.testing.assert_array_equal(metrics.prior_draws(model), model.sample_prior(n, seed=0))
+    again = metrics.prior_draws(model, seed=3)
+    np.testing.assert_array_equal(again, model.sample_prior(n, seed=3))

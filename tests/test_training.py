@@ -39,6 +39,12 @@ def test_an_epoch_is_a_step_for_each_batch_of_a_seeded_order(small_model, images
     np.testing.assert_array_equal(model.theta, by_hand.theta)
 
 
+def test_by_default_it_trains_for_100_epochs_in_batches_of_100(small_model):
+    model = small_model()
+    assert len(list(npaae.train(model, np.full((201, 9), 0.5)))) == 100
+    assert model.reconstruction_adam.t == 300
+
+
 def test_no_epochs_are_no_records_and_move_nothing(small_model, images):
     model = small_model()
     before = model.theta.copy()
@@ -126,6 +132,12 @@ def test_a_single_rank_trains_as_one_process_does(small_model, images, one_rank,
     np.testing.assert_array_equal(ranked.theta, alone.theta)
 
 
+def test_a_model_can_be_loaded_for_ranks(small_model, one_rank, tmp_path):
+    small_model().save(tmp_path / "model.npz")
+    model = AdversarialAutoencoder.load(tmp_path / "model.npz", comm=one_rank)
+    assert model.ranks.comm is one_rank
+
+
 def test_ranks_compare_all_that_they_are_handed(small_model, images, one_rank):
     model, labels = small_model(**CLASSES, comm=one_rank), np.zeros(25, int)
     usual = {"labels": labels, "test_images": images, "epochs": 1, "batch_size": 10}
@@ -205,6 +217,19 @@ def test_bad_arguments_are_refused_at_the_call_by_name(
         npaae.train(model, **{"train_images": images} | arguments)
 
 
+@pytest.mark.parametrize(
+    ("options", "labels", "values"),
+    [
+        ({}, [0] * 25, "got labels with classes=0"),
+        (CLASSES, None, "got no labels with classes=3"),
+        (CLASSES, [1] * 24 + [7], "in 0 … 2, or be 3 for unlabelled, got 1 … 7"),
+    ],
+)
+def test_a_refusal_of_labels_names_their_values(small_model, images, options, labels, values):
+    with pytest.raises(InvalidInput, match=f"{values}$"):
+        npaae.train(small_model(**options), images, labels=labels)
+
+
 class Diverging(AdversarialAutoencoder):
     """Reports losses that are not finite from a phase of its fifth step on."""
 
@@ -222,7 +247,8 @@ def test_a_loss_that_is_not_finite_stops_training_and_is_named(images, phase, va
     records = npaae.train(model, images, epochs=2, batch_size=10)
     assert next(records).epoch == 1
     name = ("reconstruction", "discriminator", "generator")[phase]
-    with pytest.raises(Diverged, match=rf"epoch 2, step 2: the {name} loss is {value}"):
+    what = f"epoch 2, step 2: the {name} loss is {value}; lower lr_reconstruction"
+    with pytest.raises(Diverged, match=what):
         next(records)
     assert model.epoch == 1
 
@@ -249,6 +275,9 @@ def test_an_array_that_is_not_finite_stops_training_and_is_named(images, name):
 def test_numbers_beyond_float32_are_one_error_without_warnings(images):
     huge = AdversarialAutoencoder(hidden=(4,), visible=9, prior=gaussian(std=1e38))
     with pytest.raises(Diverged, match=r"epoch 1.*discriminator"):
+        list(npaae.train(huge, images, epochs=1, batch_size=5))
+    huge.theta *= np.float32(1e30)  # which makes ∞ − ∞
+    with pytest.raises(Diverged, match=r"epoch 1.*reconstruction"):
         list(npaae.train(huge, images, epochs=1, batch_size=5))
 
 
