@@ -136,8 +136,8 @@ class AdversarialAutoencoder:
         self._try_prior()  # last, because only a model of possible sizes can draw samples
 
         ends = np.cumsum([network.size for network in networks]).tolist()
-        encoder, autoencoder = slice(0, ends[0]), slice(0, ends[1])
-        discriminator = slice(ends[1], ends[2])
+        encoder, autoencoder = slice(ends[0]), slice(ends[1])
+        discriminator = slice(ends[1], None)
         # The encoder has two Adams, because the gradients of its two losses have little in common.
         self.reconstruction_adam = self._adam(autoencoder, lr_reconstruction)
         self.discriminator_adam = self._adam(discriminator, lr_regularization)
