@@ -1,21 +1,21 @@
-"""Audit the mathematics: every formula, where it stands, how it was checked, its worst error.
+"""Audit the mathematics: every formula, where it is, how it was checked, and its worst error.
 
     python examples/audit.py [--markdown]
 
 Break a formula in npaae/layers.py and run this again: its row turns red, and the exit status is 1.
 
-To read it: each section has the checks of one part of the package, and then its rows of the table.
-A check is handed a random generator, draws a case (sizes, scales, rates, values, masks) and returns
-an error. A row holds if the error stays within its limit in every case. Errors are of four kinds:
+Each section of this file has the checks of one part of the package, followed by its table rows. A
+check receives a random generator, draws a case (sizes, scales, rates, values, masks) and returns an
+error. A row passes if the error stays within its limit in every case. Errors are of four kinds:
 
     derivatives      the worst relative error that `npaae.gradcheck` finds
     values           the relative error against the definition, written a second time
-    what must equal  the number of numbers that differ
-    random draws     a distance from the distribution, over what chance exceeds in one case of 10^9
+    equal numbers    the number of numbers that differ
+    random draws     a distance from the distribution, relative to what chance exceeds once in 10^9
 
-What the package is handed is read-only, because it promises not to write to its arguments. The
-checks look up `layers`, `losses`, `optim` and so on by the names below when they run, so they judge
-whatever stands there: `audit.layers = mine` makes the judge of layers of your own.
+The arguments given to the package are read-only, because it promises not to write to them. The
+checks look up `layers`, `losses`, `optim` and so on by the names below when they run, so they check
+whatever these names refer to: after `audit.layers = mine` they check your own layers.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def a_shape(rng: Rng) -> tuple[int, int]:
 
 
 def a_matrix(rng: Rng, shape: tuple[int, int]) -> Array:
-    """Normal numbers of a scale between 1/10 and 10."""
+    """Normal numbers with a scale between 1/10 and 10."""
     return read_only(10 ** rng.uniform(-1, 1) * rng.standard_normal(shape))
 
 
@@ -77,7 +77,7 @@ RARE = 1e-11
 
 
 def uniform_distance(u: Array) -> float:
-    """How far samples are from uniform on [0, 1): the largest distance of distribution functions.
+    """How far samples are from uniform on [0, 1): the Kolmogorov distance.
 
     P(sup |Fₙ − F| > ε) ≤ 2 exp(−2 n ε²) (Dvoretzky, Kiefer, Wolfowitz; Massart). The samples of
     another continuous distribution go through its distribution function first.
@@ -89,7 +89,7 @@ def uniform_distance(u: Array) -> float:
 
 
 def mean_distance(values: Array, mean: float, spread: float) -> float:
-    """How far the mean of values is from theirs, if they lie within an interval of length `spread`.
+    """The distance of a mean from its expectation, for values in an interval of length `spread`.
 
     P(|x̄ − μ| > ε) ≤ 2 exp(−2 n ε² / spread²) (Hoeffding).
     """
@@ -99,8 +99,8 @@ def mean_distance(values: Array, mean: float, spread: float) -> float:
 def dependence(z: Array) -> float:
     """The largest autocorrelation of a matrix of mean 0, Σᵢⱼ zᵢⱼ zᵢ₊ₖ,ⱼ₊ₗ, over all k and l.
 
-    Each is a sum of at most n martingale differences, because of its two factors the later one has
-    mean 0 given all before. So P(|sum| > ε) ≤ 2 exp(−ε² / (2 n max|z|⁴)) (Azuma, Hoeffding).
+    Each is a sum of at most n martingale differences, because the later one of its two factors has
+    mean 0 given all previous ones. So P(|sum| > ε) ≤ 2 exp(−ε² / (2 n max|z|⁴)) (Azuma, Hoeffding).
     """
     spectrum = np.fft.rfft2(z, [2 * size for size in z.shape])  # zeros around, so nothing wraps
     sums = np.abs(np.fft.irfft2(np.abs(spectrum) ** 2))
@@ -133,9 +133,9 @@ def dense_parameter(rng: Rng, name: str) -> float:
 
 
 def initial_weights(rng: Rng) -> float:
-    """Both weights and biases; 1 % of the interval is also the most that may stay empty at an end.
+    """Weights and biases are uniform, and at most 1 % of the interval is empty at either end.
 
-    Of 10,000 draws none falls there once in 10^21 cases.
+    If they are, a larger gap among 10,000 draws occurs in fewer than one of 10^21 cases.
     """
     fan_in, errors = int(rng.integers(1, 500)), []
     layer = layers.Dense(np, np.empty((fan_in, -(-10_000 // fan_in))), np.empty(10_000))
@@ -178,7 +178,7 @@ def sigmoid_input(rng: Rng) -> float:
 
 
 def a_dropout(rng: Rng, least: float = 0.1, most: float = 0.9) -> tuple[float, Any]:
-    """A rate that 16 bits hold exactly, and the layer."""
+    """A rate that 16 bits represent exactly, and the layer."""
     rate = int(2**16 * rng.uniform(least, most)) / 2**16
     return rate, layers.Dropout(np, rate)
 
@@ -198,7 +198,7 @@ def dropout_rate(rng: Rng) -> float:
 
 
 def dropout_alone(rng: Rng) -> float:
-    """Neither along rows nor columns, nor from one pass to the next."""
+    """No dependence along rows, along columns or between passes."""
     rate, layer = a_dropout(rng, 0.2, 0.8)
     passes = [layer.forward(np.ones((50, 100)), rng)[0] == 0 for _ in range(2)]
     return dependence(np.concatenate(passes) - rate)
@@ -224,7 +224,7 @@ def own_cache(rng: Rng) -> float:
 
 
 def a_network(rng: Rng, rate: float) -> tuple[Any, Array]:
-    """A network of random parameters, and an input for it."""
+    """A network with random parameters, and an input for it."""
     sizes = rng.integers(1, 4, 4).tolist()
     network = layers.perceptron(np, sizes, rate, float)
     for _, layer, name in layers.named_parameters(network):
@@ -294,7 +294,7 @@ ROWS += [
 
 
 def targets(rng: Rng, p: Array) -> Array:
-    """In [0, 1], away from p, where the gradient vanishes and has no relative error."""
+    """Targets in [0, 1], away from p, where the gradient vanishes and has no relative error."""
     t = np.where(p < 0.5, rng.uniform(0.6, 1, p.shape), rng.uniform(0, 0.4, p.shape))
     return read_only(t)
 
@@ -342,7 +342,7 @@ def extremes(rng: Rng) -> float:
 
 
 def closed_interval(rng: Rng) -> float:
-    """The number of probabilities without a cross-entropy that are let through."""
+    """The number of probabilities without a cross-entropy that are accepted."""
     passed = 0
     for p in (0.0, 1.0, -0.5, 1.5, nan):
         try:
@@ -382,9 +382,9 @@ ROWS += [
 
 
 def adam_steps(rng: Rng) -> float:
-    """Ten steps against Algorithm 1 as in the paper; now and then of more than one block.
+    """Ten steps against Algorithm 1 as in the paper, sometimes over more than one block.
 
-    ε is drawn on the scale of the gradient, so that it matters where it stands.
+    ε is drawn on the scale of the gradient, so that its place in the formula matters.
     """
     n = backend.BLOCK + 3 if rng.random() < 0.05 else 5
     rate, scale = 10 ** rng.uniform(-4, -1), 10 ** rng.uniform(-3, 1)
@@ -401,7 +401,7 @@ def adam_steps(rng: Rng) -> float:
 
 
 def flush(rng: Rng) -> float:
-    """The largest difference that setting small moments to 0 ever makes, over its bound.
+    """The largest difference that setting small moments to 0 makes, relative to its bound.
 
     Moments of 1e-40 to 1e-20 decay for 60 steps without a gradient. θ starts at 0, so that
     differences of 1e-26 show.
@@ -437,7 +437,7 @@ class Phase(NamedTuple):
 
 
 def labels_of(x: Array, model: Model) -> Any:
-    """A label for each row, "unlabelled" among them; None if the model has no classes."""
+    """A label for each row, "unlabelled" included; None if the model has no classes."""
     return np.arange(len(x)) % (model.classes + 1) if model.classes else None
 
 
@@ -529,7 +529,7 @@ def phase_gradient(rng: Rng, phase: Phase, case: Case = a_model) -> float:
 
 
 def phase_isolation(rng: Rng, phase: Phase, case: Case = a_model) -> float:
-    """How many numbers change that are not its own: parameters, gradients, moments, steps."""
+    """How many numbers outside the phase change: parameters, gradients, moments, steps."""
     model, x, seed = case(rng)
     own = model.adams()[phase.adam]
     others = [other for other in model.adams().values() if other is not own]
@@ -548,7 +548,7 @@ def phase_isolation(rng: Rng, phase: Phase, case: Case = a_model) -> float:
 
 
 def step_order(rng: Rng) -> float:
-    """A step against its three phases by hand, one encoder pass for two of them."""
+    """A step against its three phases by hand, two of which share one encoder pass."""
     model, x, seed = a_model(rng)
     other = Model(**(model.config | {"prior": model.prior}))
     other.theta[:] = model.theta
@@ -566,7 +566,7 @@ def step_order(rng: Rng) -> float:
 
 
 def rates(rng: Rng) -> float:
-    """How many of a model's dropout and learning rates are not where its arguments put them."""
+    """How many of a model's dropout and learning rates do not match its arguments."""
     p, q, a, b = rng.uniform(0.1, 0.9, 4)
     drop, learn = ("dropout", "discriminator_dropout"), ("lr_reconstruction", "lr_regularization")
     arguments: dict[str, Any] = dict(zip(drop + learn, (p, q, a, b), strict=True))
@@ -710,7 +710,7 @@ def batch_norm_parameters(rng: Rng) -> float:
 
 
 def batch_norm_averages(rng: Rng) -> float:
-    """After some batches, evaluation normalises with 0.98 of the old and 0.02 of the new."""
+    """Each batch moves the averages that evaluation uses by 0.02 of the difference."""
     layer, x = a_batch_norm(rng)
     mean, variance = np.zeros(x.shape[1]), np.ones(x.shape[1])
     for _ in range(3):
@@ -723,7 +723,7 @@ def batch_norm_averages(rng: Rng) -> float:
 
 
 def side_by_side(rng: Rng) -> tuple[Any, Any, Array]:
-    """Two networks of one output side by side, the two, and an input."""
+    """Two networks side by side with one output each, the two alone, and an input."""
     widths = rng.integers(1, 4, 2).tolist()
     networks = [layers.perceptron(np, (width, 3, 1), 0.3, float) for width in widths]
     for network in networks:
@@ -767,7 +767,7 @@ def heads_gradients(rng: Rng) -> float:
 
 
 def some_heads(rng: Rng) -> tuple[Array, float]:
-    """Heads, and a distance below which about half of their pairs are."""
+    """Heads, and a distance that about half of their pairs do not reach."""
     W = read_only(rng.standard_normal((int(rng.integers(2, 6)), 2)))
     pairs = sorted(float(np.linalg.norm(a - b)) for a, b in combinations(W, 2))
     return W, 1.01 * pairs[len(pairs) // 2]
@@ -834,7 +834,7 @@ def discriminators_loss(model: Any, x: Array, rng: Rng) -> Any:
 
 
 def codes_prior(rng: Rng) -> float:
-    """Each category as likely as another, alone in its row, and beside it a normal style."""
+    """Categories are one-hot and equally likely, and the style beside them is normal."""
     model, _, _ = a_categorical(rng)
     codes = model.draw_prior(rng, SAMPLES)
     y, z = codes[:, : model.categories], codes[:, model.categories :]
@@ -844,7 +844,7 @@ def codes_prior(rng: Rng) -> float:
 
 
 def fourth_phase(rng: Rng) -> float:
-    """A step with labelled images against the step without, and phase 4 by hand."""
+    """A step with labelled images against one without, followed by phase 4 by hand."""
     model, x, seed = a_categorical(rng)
     labels = categories_of(x, model)
     other = Categorical(**(model.config | {"prior": model.prior}))
@@ -942,7 +942,7 @@ def label_by_pixel(images: Array) -> Array:
 
 
 def record_means(rng: Rng) -> float:
-    """Each image counts alike, although the last batch is smaller."""
+    """Each image has the same weight, although the last batch is smaller."""
     *_, records, steps = two_epochs(rng)
     errors = []
     for i, record in enumerate(records):
@@ -965,7 +965,7 @@ def epoch_images(rng: Rng) -> float:
 
 
 def evaluation(rng: Rng) -> float:
-    """Of more images than fit one piece: over all pixels, and over all codes."""
+    """Evaluation of more images than fit in one piece: over all pixels, and over all codes."""
     model, _, _ = a_model(rng)
     rows = rng.integers(256, size=(int(rng.integers(1001, 2500)), model.visible), dtype=np.uint8)
     codes = model.encoder.forward(rows / 255)[0]
@@ -990,7 +990,7 @@ SAMPLES = 5_000
 
 
 def uniform_distances(*columns: Array) -> float:
-    """The worst of each column, and of each where another lies below ½: they are independent."""
+    """The worst over each column, and over each given that another is below ½ (independence)."""
     halves = [u[v < 0.5] for u, v in combinations(columns, 2)]
     return max(map(uniform_distance, (*columns, *halves)))
 
@@ -1008,7 +1008,7 @@ def a_length(rng: Rng) -> float:
 
 
 def angles(z: Array) -> Array:
-    """The direction of the first two coordinates, as a share of the full turn."""
+    """The direction of the first two coordinates, as a share of a full turn."""
     return np.arctan2(z[:, 1], z[:, 0]) / (2 * pi) % 1
 
 
@@ -1043,14 +1043,14 @@ def petal(rng: Rng) -> float:
 
 
 def petals(rng: Rng) -> float:
-    """Of a mixture of points: the share of each, spread by a uniform number to a distribution."""
+    """For a mixture of points: each is equally likely. A uniform number makes it continuous."""
     k = int(rng.integers(1, 12))
     z = priors.gaussian_mixture(k, 1.0, 1e-9, 1e-9)(rng, SAMPLES, 2)
     return uniform_distance((np.round(k * angles(z)) % k + rng.random(SAMPLES)) / k)
 
 
 def roll(rng: Rng) -> float:
-    """Its samples at known positions, less the spiral there, are normal in both directions."""
+    """Samples at known positions, minus the spiral there, are normal in both directions."""
     radius, turns, std = (a_length(rng) for _ in range(3))
     position = read_only(rng.random(SAMPLES))
     z = priors.swiss_roll(radius, turns, std).at(rng, position) @ [1, 1j]
@@ -1060,7 +1060,7 @@ def roll(rng: Rng) -> float:
 
 
 def roll_samples(rng: Rng) -> float:
-    """Of a roll of less than one turn and no blur: P(|z| ≤ r) = (r / radius)², and its angle."""
+    """For a roll of less than one turn without blur: P(|z| ≤ r) = (r / radius)², and its angle."""
     radius, turns = a_length(rng), rng.uniform(0.1, 0.9)
     z = priors.swiss_roll(radius, turns, 1e-15)(rng, SAMPLES, 2)
     share = np.linalg.norm(z, axis=1) / radius
@@ -1083,7 +1083,7 @@ ROWS += [
 
 
 def a_pair(rng: Rng, least: int = 1) -> tuple[Array, Array]:
-    """Two small sets of points of one dimension."""
+    """Two small sets of points of the same dimension."""
     n, m, dim = (int(rng.integers(least, 9)) for _ in range(3))
     scale, shift = a_length(rng), rng.standard_normal(dim)
     x, y = scale * rng.standard_normal((n, dim)), scale * (rng.standard_normal((m, dim)) + shift)
@@ -1110,7 +1110,7 @@ def code_moments(rng: Rng) -> float:
 
 
 def energy_distance(rng: Rng) -> float:
-    """In units of the mean distance: E itself may be 0."""
+    """The error in units of the mean distance, because E itself may be 0."""
     x, y = a_pair(rng, least=2)
     between = distance_matrix(x, y)
     expected = energy(between, distance_matrix(x, x), distance_matrix(y, y))
@@ -1119,7 +1119,7 @@ def energy_distance(rng: Rng) -> float:
 
 
 def permutation_test(rng: Rng) -> float:
-    """p and the threshold's own p against all 70 divisions of eight points; in units of chance.
+    """p, and the p of the threshold, against all 70 divisions of eight points, relative to chance.
 
     P(|share of N draws − probability| > ε) ≤ 2 exp(−2 N ε²) (Hoeffding).
     """
@@ -1166,7 +1166,7 @@ def names_of_clusters(rng: Rng) -> float:
 
 
 def block_error(rng: Rng) -> float:
-    """Of blocks of equal values it is the usual standard error of as many values as blocks."""
+    """For blocks of equal values it is the usual standard error of one value per block."""
     blocks, length = int(rng.integers(10, 50)), int(rng.integers(2, 50))
     values = rng.standard_normal(blocks)
     found = metrics.block_standard_error(read_only(np.repeat(values, length)), length)
@@ -1224,7 +1224,7 @@ def named(code: str) -> Any:
 
 
 def place(code: str) -> str:
-    """Where it stands, as file:line, or file for a module."""
+    """Where it is, as file:line, or file for a module."""
     file = Path(inspect.getfile(named(code)))
     line = "" if inspect.ismodule(named(code)) else f":{inspect.getsourcelines(named(code))[1]}"
     return f"{file.parent.name}/{file.name}{line}"

@@ -1,17 +1,17 @@
-"""How fast is npaae? It trains beside PyTorch, JAX and a floor that no program can beat.
+"""Compare the speed of npaae with PyTorch, JAX and a floor that no program can beat.
 
 Every contender trains the same networks on the same real digits: three phases with dropout, three
 Adam states, one encoder pass for phases 2 and 3, each batch gathered and converted from uint8. Each
-has a process of its own and as many threads as its users get. All train for 1,500 steps first,
+has its own process and its default number of threads. All train for 1,500 steps first,
 because steps become slower when Adam's moments decay to denormal numbers. Then they are timed in
 turns, one at a time, because the speed of a machine changes within minutes.
 
 The floor is the matrix products of a step and one pass over the bytes that Adam has to move. The
-peers are installed with `pip install -e '.[bench]'`; those that are missing are left out.
+other libraries are installed with `pip install -e '.[bench]'`; missing ones are left out.
 
-With `--ranks` npaae trains beside itself: on one process with all of OpenBLAS's threads, and on
-several ranks of MPI with one thread each. A model of the cost, fitted to the figures, then says
-what more machines might bring.
+With `--ranks` npaae is compared with itself: on one process with all of OpenBLAS's threads, and on
+several ranks of MPI with one thread each. A cost model, fitted to the measurements, then estimates
+what more machines might gain.
 """
 
 import json
@@ -221,7 +221,7 @@ def jax(hidden: Sequence[int], n: int, backend: str) -> tuple[str, Train]:
 
 
 def layers_of_a_step(hidden: Sequence[int], n: int) -> Iterator[tuple[int, int, int, bool, bool]]:
-    """Of each pass through a layer: fan-in, fan-out, rows, and whether it computes dW and dx."""
+    """For each pass through a layer: fan-in, fan-out, rows, and whether it computes dW and dx."""
     encoder, decoder, discriminator = layer_sizes(hidden)
     for sizes, rows, gradients in (
         (encoder, n, "W"),  # phase 1
@@ -309,7 +309,7 @@ def available(backend: str) -> list[str]:
 
 
 def turns(name: str, hidden: Sequence[int], n: int, backend: str, folder: str) -> Any:
-    """Answers a number of steps with their time; goes round and round through the images."""
+    """Returns a function that times a number of steps, cycling through the images."""
     images = np.load(Path(folder) / "images.npy")
     about, train = CONTENDERS[name](hidden, n, backend)
     position = 0
@@ -328,19 +328,19 @@ def turns(name: str, hidden: Sequence[int], n: int, backend: str, folder: str) -
 
 
 def peak_memory() -> float:
-    """In MB, on Linux. The system's ru_maxrss would count what the parent had when it forked."""
+    """In MB, on Linux. The system's ru_maxrss would count the parent's memory at the fork."""
     return float(of_system("/proc/self/status", r"VmHWM:\s*(\d+) kB") or nan) / 1024
 
 
 def of_system(file: str, pattern: str) -> str:
-    """What Linux says in a file, and nothing on other systems."""
+    """The content of a file on Linux, and nothing on other systems."""
     path = Path(file)
     found = re.search(pattern, path.read_text()) if path.exists() else None
     return found[1] if found else ""
 
 
 def time_calls(spent: Answer, **functions: tuple[Any, str]) -> None:
-    """From now on add the seconds in each function, (its owner, its name), to `spent`."""
+    """From now on, add the seconds spent in each function, (owner, name), to `spent`."""
 
     def timed(function: Callable[..., Any], what: str) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
@@ -356,7 +356,7 @@ def time_calls(spent: Answer, **functions: tuple[Any, str]) -> None:
 
 
 def on_ranks(name: str, hidden: Sequence[int], n: int, folder: str) -> Any:
-    """Like `turns`, on the ranks of MPI; answers also what the time goes into."""
+    """Like `turns`, on the ranks of MPI; also returns what the time goes into."""
     images = np.load(Path(folder) / "images.npy")
     rng = np.random.Generator(np.random.SFC64(0))
     spent: Answer = {}
@@ -394,7 +394,7 @@ def on_ranks(name: str, hidden: Sequence[int], n: int, folder: str) -> Any:
 
 
 def mnist(epochs: int, backend: str, folder: str) -> Answer:
-    """Runs examples/mnist.py; answers with the seconds of each epoch and of other parts."""
+    """Runs examples/mnist.py; returns the seconds of each epoch and of other parts."""
     spent: Answer = {}
     evaluation, saving, figures = (npaae.training, "evaluate"), (Run, "record"), (Run, "draw")
     time_calls(spent, evaluation=evaluation, saving=saving, figures=figures)
@@ -407,7 +407,7 @@ def mnist(epochs: int, backend: str, folder: str) -> Answer:
 
 
 def same_training(epochs: int, backend: str, name: str) -> Answer:
-    """Trains and evaluates a peer as examples/mnist.py does npaae."""
+    """Trains and evaluates another library in the way examples/mnist.py does npaae."""
     _, train = CONTENDERS[name](CONFIGURATIONS[0], BATCH, backend)
     digits = npaae.data.mnist_sample()
     rows = [images.reshape(-1, VISIBLE) for images in (digits.train_images, digits.test_images)]
@@ -418,7 +418,7 @@ def same_training(epochs: int, backend: str, name: str) -> Answer:
 
 @contextmanager
 def process(task: str, **settings: Any) -> Iterator[Callable[[int], Answer]]:
-    """Gives `task` a process of its own, which ends with the block."""
+    """Runs `task` in its own process, which ends with the block."""
     command = [sys.executable, __file__, "--contender", json.dumps([task, settings])]
     environment = dict(os.environ)
     if task == "on_ranks":
@@ -541,7 +541,7 @@ Parts = dict[str, Any]
 
 
 def work(hidden: Sequence[int], n: int, ranks: int) -> Parts:
-    """What each part of a step must do. The model: its time is a sum of these, at fixed prices."""
+    """The work of each part of a step. In the model, the time is a sum of these at fixed prices."""
     passes = layers_of_a_step(hidden, n)
     gflop = 2e-9 * sum(a * b * rows * (1 + dW + dx) for a, b, rows, dW, dx in passes)
     masks, updates = 6e-6 * n * sum(hidden), 1e-6 * adam_updates(hidden)
@@ -577,7 +577,7 @@ def fitted(measured: dict[Case, Parts]) -> Parts:
 
 
 def modelled(prices: Parts, *case: Any, network: Sequence[float] = (0, 0)) -> Parts:
-    """The milliseconds of each part. `network`: what a message and a MB cost besides."""
+    """The milliseconds of each part. `network`: the additional cost of a message and of a MB."""
     besides = {"all-reduce": np.array(network)}
     return {p: float(work(*case)[p] @ (prices[p] + besides.get(p, 0))) for p in UNITS}
 

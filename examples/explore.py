@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def page(title: str, model: AdversarialAutoencoder, dataset: Dataset) -> str:
-    """The page as HTML. Raises InvalidInput unless the model's code is a plane."""
+    """The page as HTML. Raises InvalidInput unless the model's codes are planar."""
     if model.latent != 2:
         raise InvalidInput(f"latent must be 2 for a plane, got a run with latent={model.latent}")
     dense = [layer for layer in model.decoder.layers if isinstance(layer, Dense)]

@@ -1,18 +1,19 @@
 """Homework that grades itself: write the mathematics of npaae yourself, formula by formula.
 
-    python examples/homework.py start my_homework    # writes the folder, with bodies taken out
+    python examples/homework.py start my_homework    # writes the folder, without the bodies
     python examples/homework.py check my_homework    # judges it: right, wrong, missing or waits
 
 Part 1 is the layers, part 2 losses and the chain rule, part 3 Adam, part 4 the three phases. Each
-body to be written is a `raise NotImplementedError`. In designs.py three designs start from nothing.
+body to be written is a `raise NotImplementedError`. The three designs in designs.py start from
+scratch.
 
-The judge is the table of formulas of examples/audit.py, with fewer random cases. A formula that
-needs another one waits until that one is right. Your code runs in a process of its own, with a
-time limit, so an endless loop or a crash costs no more than its row. What it prints is not shown:
-to look inside, import your files in a Python session of your own. `check --json` is for graders,
-who note that the process protects against accidents, not against malice.
+The checks are those of examples/audit.py, with fewer random cases. A formula that needs another one
+waits until that one is right. Your code runs in its own process, with a time limit, so an endless
+loop or a crash affects only its row. What it prints is not shown: to look inside, import your files
+in a Python session. `check --json` is for graders. The process protects them against accidents, not
+against malice.
 
-The status is 0 if every formula is right, 1 if not, and 2 for a wrong argument.
+The exit status is 0 if every formula is right, 1 if not, and 2 for a wrong argument.
 """
 
 import ast
@@ -183,7 +184,7 @@ designs: Any = None  # the student's module, once it is imported
 
 
 def a_skip(rng: audit.Rng) -> tuple[Any, Any, audit.Array, int]:
-    """A skip connection, the network that it goes round, an input, and a seed for dropout."""
+    """A skip connection, the network that it bypasses, an input, and a seed for dropout."""
     k = int(rng.integers(1, 5))
     network = layers.perceptron(np, (k, 3, k), rng.uniform(0, 0.5), float)
     network.initialise(rng)
@@ -272,7 +273,7 @@ ROWS = [row for row in audit.ROWS if row.code in CODES] + [
 
 
 def needs(row: Row) -> set[str]:
-    """What a row runs of all that is to be written, found by running it on the package's code."""
+    """The bodies to be written that a row runs, found by running it on the package's code."""
     if row.code.startswith("designs."):
         return {row.code, row.code.rpartition(".")[0] + ".forward"} & set(CODES)
     called = set()
@@ -291,7 +292,7 @@ def needs(row: Row) -> set[str]:
 def source(file: str, blanks: Any = CODES) -> str:
     """A module of the package as a file of its own, without the bodies named by `blanks`.
 
-    A private function that nothing calls any more goes too, because it holds the answer.
+    A private function that is no longer called is removed too, because it holds the answer.
     """
     text = inspect.getsource(importlib.import_module(f"npaae.{file}"))
     for pattern in CUTS[file]:
@@ -317,7 +318,7 @@ def source(file: str, blanks: Any = CODES) -> str:
 
 
 def functions(file: str, text: str) -> list[tuple[ast.FunctionDef, str]]:
-    """The functions and methods of a file, in order, with what the audit calls them."""
+    """The functions and methods of a file, in order, with their names in the audit."""
     found = []
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef):
@@ -350,7 +351,7 @@ def start(folder: Path) -> None:
 
 
 def work(pipe: Connection, folder: Path) -> None:
-    """Import the files and then judge the row that is asked for, until this process is killed."""
+    """Import the files, then judge each requested row until this process is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the program, which kills this
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -377,7 +378,7 @@ def work(pipe: Connection, folder: Path) -> None:
 
 
 def load(file: str) -> None:
-    """Put the student's module where the rows look for it."""
+    """Put the student's module where the rows look it up."""
     module = importlib.import_module(file)
     if file == "designs":
         globals()["designs"] = module
@@ -421,7 +422,7 @@ def fault(error: BaseException, folder: Path) -> dict[str, Any]:
 
 
 class Worker:
-    """That process, seen from the program: started when needed, killed when it does not answer."""
+    """The process that runs `work`: started when needed, killed when it does not answer."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

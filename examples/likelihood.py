@@ -1,11 +1,11 @@
-"""How likely are unseen digits under an adversarial autoencoder? Table 1 of Makhzani et al.
+"""Estimate the likelihood of unseen digits under the model: Table 1 of Makhzani et al.
 
 Their model (arXiv:1511.05644) has two hidden layers of 1000 units and an 8-D code under N(0, 5² I).
-It is trained on 50,000 digits of MNIST. The other 10,000 choose the width of the Parzen windows
-around 10,000 samples, under which the test set is then scored. Every epoch is saved: after Ctrl-C
+It is trained on 50,000 digits of MNIST. The width of the Parzen windows around 10,000 samples is
+chosen on the other 10,000 digits; then the test set is scored. Every epoch is saved: after Ctrl-C
 at any time, the same command continues and ends as if it had never stopped.
 
-In the first half of the epochs the learning rates fall to nothing, because the noise of large steps
+In the first half of the epochs the learning rates fall to 0, because the noise of large steps
 costs 10 nats. In the second half they are constant, and an average of the parameters over the last
 epochs is scored, which has less noise than any of them (P. Izmailov et al., "Averaging weights
 leads to wider optima and better generalization", 2018).
@@ -126,7 +126,7 @@ def saved_or_new(path: Path, seed: int) -> npaae.AdversarialAutoencoder:
 
 
 def described(score: metrics.Parzen) -> str:
-    """The score in words; says if its width is the smallest or largest of those tried."""
+    """The score in words; says so if its width is the smallest or largest tried."""
     edge = ", at the edge of those tried" if score.width in (WIDTHS[0], WIDTHS[-1]) else ""
     return f"{score.mean:.1f} ± {score.error:.1f} nats an image, width {score.width:.3f}{edge}"
 

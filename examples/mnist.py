@@ -1,6 +1,6 @@
 """Train the adversarial autoencoder of the report on MNIST and draw what it learns.
 
-If the full MNIST is not at hand and cannot be downloaded, the bundled sample of 10,000 digits is
+If the full MNIST is neither found nor can be downloaded, the bundled sample of 10,000 digits is
 used. `fashion_mnist.py` is this program with another data set.
 """
 

@@ -1,8 +1,8 @@
 """The whole adversarial autoencoder on one page, in NumPy alone, every gradient by hand.
 
-A layer is a function that returns y and a function `back`, which takes dL/dy to the list of dL/dx
-and dL/d(each parameter), for any scalar L. So each derivative stands beside its function.
-Rows are samples. The package npaae is this page with checks, figures, files and a GPU.
+A layer is a function that returns y and a function `back`, which maps dL/dy to the list of dL/dx
+and dL/d(each parameter), for any scalar L. So each derivative is next to its function.
+Rows are samples. The package npaae is this page plus checks, figures, files and GPU support.
 """
 
 # fmt: off

@@ -1,8 +1,8 @@
-"""Impose one distribution after another on the code, each on a model of its own, and draw them.
+"""Train a model for each of several priors, and draw them.
 
-Any distribution will do that can be drawn from, whether or not its density is known. Two of these
-have parts, and are imposed a second time with the discriminator told the labels (Makhzani et al.,
-section 2.3): each digit then goes to a part of its own.
+Any distribution that can be sampled will do, whether or not its density is known. Two of these have
+parts, and each gets a second model whose discriminator is told the labels (Makhzani et al., section
+2.3): each digit then goes to its own part.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Print a table of finished runs that differ only in their seeds: mean and standard deviation.
 
-Of a single run it shows the numbers themselves, as `mnist.py --evaluate` does. A run on 60,000
-images takes some forty seconds on two cores.
+For a single run it shows the numbers themselves, as `mnist.py --evaluate` does. A run on 60,000
+images takes about forty seconds on two cores.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""npaae: an adversarial autoencoder whose every gradient is written by hand, in NumPy or CuPy.
+"""npaae: an adversarial autoencoder with handwritten gradients, in NumPy or CuPy.
 
 `npaae.plots`, which needs matplotlib, and `npaae.experiment`, the program around the library, are
 not imported here.

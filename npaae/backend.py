@@ -1,7 +1,7 @@
-"""NumPy or CuPy: the only module that asks which of the two computes.
+"""The backends: NumPy, or CuPy on a GPU.
 
-Every other module is handed an array module `xp` and calls it by name, so that one text of the
-mathematics serves both. There is no global switch: one program may use both backends.
+The mathematics receives an array module `xp` and calls its functions, so the same code serves both.
+There is no global switch: one program may use both backends.
 """
 
 import os
@@ -21,7 +21,7 @@ HostArray: TypeAlias = np.ndarray[Any, Any]
 Generator: TypeAlias = Any  # numpy.random.Generator or cupy.random.Generator
 
 # Independent random streams. A generator is determined by (seed, stream, epoch), so its state never
-# has to be saved. Epoch 0 is the time before training.
+# has to be saved. Epoch 0 means before training.
 WEIGHTS, SHUFFLE, NOISE, SAMPLE = range(1, 5)
 
 BLOCK = 2**15  # elements: 128 KiB of float32, so that the arrays of one update stay in the cache
@@ -30,7 +30,7 @@ BLOCK = 2**15  # elements: 128 KiB of float32, so that the arrays of one update 
 def array_module(backend: str) -> ModuleType:
     """The array module "numpy" or "cupy"; "auto" is CuPy if there is a GPU, else NumPy.
 
-    Raises InvalidInput for another name, and Unavailable if CuPy or a GPU is asked for and missing.
+    Raises InvalidInput for any other name, and Unavailable if "cupy" lacks CuPy or a GPU.
     """
     if not isinstance(backend, str) or backend not in ("numpy", "cupy", "auto"):
         raise InvalidInput(f'backend must be "numpy", "cupy" or "auto", got {backend!r}')
@@ -52,7 +52,7 @@ def module_of(array: Array) -> ModuleType:
 def _cupy_on_a_gpu() -> ModuleType:
     install = (
         "install CuPy with `pip install 'cupy-cuda12x[ctk]'` or `pip install 'cupy-cuda13x[ctk]'` "
-        '(by your CUDA version), or use backend="numpy"'
+        '(depending on your CUDA version), or use backend="numpy"'
     )
     try:
         import cupy
@@ -64,7 +64,7 @@ def _cupy_on_a_gpu() -> ModuleType:
             'backend="cupy" needs an NVIDIA GPU and its driver, and CuPy finds none; '
             'install the driver, or use backend="numpy"'
         )
-    try:  # CuPy loads each of CUDA's libraries, which come apart from it, when it is first used
+    try:  # CuPy loads the CUDA libraries, which are installed separately, on first use
         for library in ("cublas", "curand", "nvrtc"):
             getattr(cupy.cuda, library)
         cupy.cuda.nvrtc.getVersion()
@@ -86,9 +86,9 @@ def generator(xp: ModuleType, seed: int, stream: int, epoch: int = 0) -> Generat
 def random_words(xp: ModuleType, rng: Generator, shape: tuple[int, ...]) -> Array:
     """Independent random integers, uniform in 0 … 65,535, as uint16 of the given shape.
 
-    NumPy cuts four of each 64-bit word, which takes a third of the time of as many floats.
+    On NumPy each 64-bit word gives four, which takes a third of the time of as many floats.
     """
-    if hasattr(rng, "random_words"):  # a rank's: see `parallel.RowsOf`
+    if hasattr(rng, "random_words"):  # on several ranks: see `parallel.RowsOf`
         return rng.random_words(xp, shape)
     if isinstance(rng, np.random.Generator):
         size = prod(shape)
@@ -98,7 +98,7 @@ def random_words(xp: ModuleType, rng: Generator, shape: tuple[int, ...]) -> Arra
 
 
 def to_host(array: Array) -> HostArray:
-    """The array as NumPy's; on a GPU this waits for the device."""
+    """The array as a NumPy array; on a GPU this waits for the device."""
     return np.asarray(array.get() if hasattr(array, "get") else array)
 
 
@@ -106,8 +106,8 @@ def to_host(array: Array) -> HostArray:
 def blas_threads(xp: ModuleType, multiplications: int) -> Iterator[None]:
     """Compute the block's matrix products on one thread if they are small, else as usual.
 
-    multiplications: of one pass through the networks, that is batch size · parameters. Below 1e8 a
-    second thread gains nothing, and two programs on two cores get in each other's way. Setting
+    multiplications: the number in one pass through the networks, batch size · parameters. Below 1e8
+    a second thread gains nothing, and two programs on two cores slow each other down. Setting
     OPENBLAS_NUM_THREADS or OMP_NUM_THREADS overrides this.
     """
     if xp is not np or multiplications >= 10**8 or _threads_chosen():
@@ -135,7 +135,7 @@ def _thread_pools() -> Any:
 
 
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Run an elementwise function (xp, …) as one kernel on a GPU, and as it is on NumPy.
+    """Run an elementwise function (xp, …) as one kernel on a GPU, and unchanged on NumPy.
 
     Ten operations then read and write the GPU's memory once, not ten times. The function may use
     operators and elementwise functions of `xp` only: no `if` on values, no sums.
@@ -164,5 +164,5 @@ def blockwise(function: Callable[..., None]) -> Callable[..., None]:
 
 @cache
 def _kernel(xp: ModuleType, function: Callable[..., Any]) -> Callable[..., Any]:
-    with_xp = update_wrapper(partial(function, xp), function)  # CuPy asks for the name
+    with_xp = update_wrapper(partial(function, xp), function)  # CuPy needs the name
     return xp.fuse(with_xp) if hasattr(xp, "fuse") else with_xp

@@ -1,4 +1,4 @@
-"""Saved models, and files that are never found half written.
+"""Saved models, and files that are replaced atomically.
 
 A model is an .npz archive of plain arrays, which `numpy.load` opens without pickle:
 
@@ -58,7 +58,7 @@ def load(
     if saved_prior is None and prior is None:
         raise InvalidInput(f"prior must be given: {name} was trained with a prior of your own")
     if unknown := config.keys() - signature(kind).parameters.keys():
-        raise BadFile(f"{name} is not of class {kind.__name__}, which has no {min(unknown)}")
+        raise BadFile(f"{name} is not of class {kind.__name__}, which takes no {min(unknown)}")
     try:
         _check_size(kind, config, saved["theta"].size)
         prior_ = from_config(saved_prior) if prior is None else prior
@@ -68,16 +68,16 @@ def load(
         _restore(model, saved)
     except (KeyError, TypeError, InvalidInput) as error:
         if prior is not None and str(error).startswith("prior must"):
-            raise  # the prior is not the file's
+            raise  # the caller's prior is wrong, not the file
         raise BadFile(f"{name} is damaged: {one_line(error)}") from error
     return model
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, HostArray]]:
-    """(config, arrays) of a saved model. Takes no more memory than the file is long.
+    """(config, arrays) of a saved model. Takes no more memory than the size of the file.
 
-    Raises BadFile if the file is something else, truncated, altered (its checksums tell) or of
-    another format, and OSError if it cannot be opened.
+    Raises BadFile if the file is not a saved model, is truncated, has been altered (as its
+    checksums show) or has another format, and OSError if it cannot be opened.
     """
     name = os.fspath(path)
     with open(path, "rb") as file:
@@ -87,7 +87,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, HostAr
             arrays = _members(file)
             version = int(arrays.pop("format"))
             config = json.loads(str(arrays.pop("config")))
-        except Exception as error:  # zipfile and numpy raise a dozen kinds for damaged files
+        except Exception as error:  # zipfile and numpy raise a dozen kinds of error
             raise BadFile(f"{name} is not a model saved by npaae: {one_line(error)}") from error
     if version != FORMAT:
         raise BadFile(f"{name} has format {version}, but this version of npaae reads {FORMAT}")
@@ -100,7 +100,7 @@ def _members(file: BinaryIO) -> dict[str, HostArray]:
     with zipfile.ZipFile(file) as archive:
         promised = sum(member.file_size for member in archive.infolist())
         if promised > os.fstat(file.fileno()).st_size:  # compressed, which `save` never does
-            raise ValueError("it promises more than it holds")
+            raise ValueError("its headers declare more data than it holds")
     file.seek(0)
     with np.load(file, allow_pickle=False) as archive:
         members = dict(archive)
@@ -110,9 +110,9 @@ def _members(file: BinaryIO) -> dict[str, HostArray]:
 
 
 def _check_size(kind: type[Model], config: Mapping[str, Any], size: int) -> None:
-    """Refuse a configuration of another number of parameters before taking memory for it.
+    """Reject a configuration with another number of parameters before allocating memory for it.
 
-    All entries are checked to be integers first: a string times a large number takes all memory.
+    Entries must be integers, because a string times a large number would exhaust the memory.
     The networks of a subclass may have any number of parameters.
     """
     from .model import AdversarialAutoencoder
@@ -128,7 +128,7 @@ def _check_size(kind: type[Model], config: Mapping[str, Any], size: int) -> None
 
 
 def _restore(model: "AdversarialAutoencoder", saved: Mapping[str, HostArray]) -> None:
-    """Take over all numbers of a checkpoint. Raises InvalidInput for impossible ones."""
+    """Copy all numbers of a checkpoint into the model; raises InvalidInput for impossible ones."""
     for name, array in model.arrays().items():
         values = saved[name]
         if values.shape != array.shape or values.dtype != model.dtype:
@@ -148,13 +148,13 @@ _PARTIAL = ".partial"
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path`, all at once, when the block ends without error.
+    """Open a file that atomically replaces `path` when the block ends without an error.
 
-    The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is
-    then renamed. A reader, an error in the block or a crash at any moment finds either the old file
-    or the new one. Raises CannotWrite (an OSError).
+    The bytes go to a temporary file in the same folder and are flushed to the disk, and the file is
+    then renamed. At any moment, even after an error or a crash, `path` is either the old file or
+    the new one. Raises CannotWrite (an OSError).
     """
-    path = Path(os.path.realpath(path))  # of a link, the file that it leads to
+    path = Path(os.path.realpath(path))  # a link is followed
     if path.exists() and not path.is_file():
         raise CannotWrite(f"{path} cannot be written: it is not a regular file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
@@ -170,7 +170,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 os.fsync(folder)  # the new name must reach the disk too
             finally:
                 os.close(folder)
-    except BaseException as error:  # KeyboardInterrupt too: nothing half written may stay
+    except BaseException as error:  # KeyboardInterrupt too: leave nothing half written
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
@@ -181,7 +181,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def remove_partial(folder: Path, names: Iterable[str]) -> None:
-    """Remove what killed processes left behind while they were writing these files."""
+    """Remove the temporary files that killed processes left while writing these files."""
     for name in names:
         for path in folder.glob(f".{name}.*{_PARTIAL}"):
             with suppress(OSError):

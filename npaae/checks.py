@@ -1,8 +1,8 @@
-"""The exceptions that npaae raises, and the checks of what users pass.
+"""The exceptions that npaae raises, and the checks of user input.
 
-Every exception derives from `UserError`, so that a program can tell a mistake of its user (print
-the message) from a defect (show the traceback). Each is also the built-in exception that a Python
-programmer expects.
+Every exception derives from `UserError`, so that a program can tell a user's mistake (print the
+message) from a bug (show the traceback). Each also derives from the built-in exception that a
+Python programmer expects.
 """
 
 import operator
@@ -25,11 +25,11 @@ class InvalidInput(UserError, ValueError):
 
 
 class BadFile(UserError, ValueError):
-    """A file that is truncated, altered or of another format."""
+    """A file that is truncated, altered or in another format."""
 
 
 class CannotWrite(UserError, OSError):
-    """A file that cannot be written: a full disk, a read-only folder. The old file is intact."""
+    """A file that cannot be written, as on a full disk. The old file is intact."""
 
 
 class Unavailable(UserError, RuntimeError):
@@ -94,7 +94,7 @@ def _number(value: Any) -> float:
 
 
 def host_array(name: str, values: Any) -> "HostArray":
-    """`np.asarray(values)`; raises InvalidInput if no array can be made of them."""
+    """`np.asarray(values)`; raises InvalidInput if they do not form an array."""
     try:
         return np.asarray(values)
     except ValueError as error:
@@ -106,10 +106,10 @@ def host_array(name: str, values: Any) -> "HostArray":
 
 
 def as_rows(images: "Array", visible: int) -> "Array":
-    """The images as a view of shape (n, visible), n ≥ 1: an image a row, pixels in reading order.
+    """The images as a view of shape (n, visible), n ≥ 1: an image per row, pixels in reading order.
 
     Accepts uint8 in 0 … 255 or floats in [0, 1], of shape (n, visible) or, if `visible` is a
-    square, (n, side, side). Looks at shape and type only, so it costs nothing on either backend.
+    square, (n, side, side). Checks only shape and type, so it costs nothing on either backend.
     Raises InvalidInput for anything else.
     """
     side = isqrt(visible)
@@ -123,9 +123,9 @@ def as_rows(images: "Array", visible: int) -> "Array":
 
 
 def checked_rows(images: Any, visible: int) -> "HostArray":
-    """`as_rows` of whatever a user passes, on the host; floats outside [0, 1] are refused too."""
+    """`as_rows` for user input, on the host; also raises InvalidInput for floats outside [0, 1]."""
     rows: HostArray = as_rows(host_array("images", images), visible)
-    if rows.dtype != np.uint8:  # which cannot leave its range
+    if rows.dtype != np.uint8:  # uint8 cannot leave its range
         low, high = float(rows.min()), float(rows.max())  # NaN if any pixel is
         if not (low >= 0 and high <= 1):
             raise InvalidInput(

@@ -1,10 +1,10 @@
-"""MNIST and Fashion-MNIST: the IDX file format, and where the files are found.
+"""MNIST and Fashion-MNIST: the IDX file format, and the sources of the files.
 
 A data set is read from the folder that the caller names. Without one it is read from the user's
 cache, from a copy that a system package installed, or from a download into the cache, whichever is
-there first. Files from these three sources must have the published digests, which are those of the
-*decompressed* files, because every mirror and every package compresses anew. A sample of MNIST is
-part of npaae.
+found first. Files from these three sources must have the published digests. The digests are those
+of the *decompressed* files, because mirrors and packages compress them differently. A sample of
+MNIST is part of npaae.
 
 MNIST: Y. LeCun, C. Cortes, C. Burges, CC BY-SA 3.0. Fashion-MNIST: Zalando SE, MIT.
 """
@@ -30,7 +30,7 @@ class Dataset(NamedTuple):
     """Labelled images.
 
     Images are uint8 in 0 … 255 of shape (n, 28, 28), labels uint8 of shape (n,). `label_names[k]`
-    is the meaning of label k, and `source` describes in words where the data are from.
+    is the meaning of label k, and `source` says where the data come from.
     """
 
     train_images: HostArray
@@ -65,7 +65,7 @@ def mnist_sample() -> Dataset:
     """The bundled sample of MNIST: its first 10,000 training images and every tenth test image.
 
     The 1,000 test images are numbers 0, 10, 20, … 9990 of the test set, because its first half is
-    cleaner than its second and neighbours in the file resemble each other. Needs no network.
+    cleaner than its second, and neighbours in the file resemble each other. Needs no network.
     """
     with resources.as_file(resources.files(__package__) / "sample") as folder:
         return _read_folder(folder, _MNIST, "the bundled sample of MNIST")
@@ -85,8 +85,8 @@ def read_idx(path: str | os.PathLike[str]) -> HostArray:
     dimensions d, then d sizes and the elements in C order, all of them big-endian.
 
     Raises BadFile if the file has another format, is damaged, or holds more or fewer elements than
-    its header promises, and OSError if it cannot be read. Whatever the header promises, reading
-    takes no more memory than twice the content of the file.
+    its header declares, and OSError if it cannot be read. Whatever the header declares, reading
+    takes at most twice the memory of the file's content.
     """
     path = Path(path)
     with open(path, "rb") as raw:
@@ -108,13 +108,13 @@ def _parse_idx(file: BinaryIO | gzip.GzipFile, path: Path) -> HostArray:
     shape = tuple(np.frombuffer(sizes, ">u4").tolist())
     promised = prod(shape) * dtype.itemsize
     if promised > _LARGEST_ARRAY:
-        raise BadFile(f"{path} is damaged: its header promises {promised:,} bytes, more than 1 GiB")
-    content = bytearray()  # grows piece by piece, because the promise may be false
+        raise BadFile(f"{path} is damaged: its header declares {promised:,} bytes, more than 1 GiB")
+    content = bytearray()  # grows piece by piece, because the header may be wrong
     while piece := file.read(min(_PIECE, promised + 1 - len(content))):
         content += piece
     if len(content) != promised:
         found = len(content) if len(content) < promised else "more"
-        raise BadFile(f"{path} is damaged: its header promises {promised} bytes, got {found}")
+        raise BadFile(f"{path} is damaged: its header declares {promised} bytes, got {found}")
     try:
         array = np.frombuffer(content, dtype).reshape(shape)
     except ValueError as error:  # more than 64 dimensions, or a 0 among impossible sizes
@@ -190,7 +190,7 @@ def _load(published: _Published, data_dir: str | os.PathLike[str] | None) -> Dat
         try:
             return _read_folder(folder, published, f"{title} from {folder}", published.digests)
         except (OSError, BadFile, Unavailable):
-            continue  # it is absent or cannot be trusted, and the next source may be better
+            continue  # absent or not trustworthy: try the next source
     _download(published, cache)
     return _read_folder(cache, published, f"{title}, downloaded to {cache}", published.digests)
 
@@ -230,7 +230,7 @@ def _idx_digest(array: HostArray) -> str:
 
 
 def _download(published: _Published, cache: Path) -> None:
-    """Fetch the four files into the cache, each from the first mirror that has the right one."""
+    """Fetch the four files into the cache, each from the first mirror that has it as published."""
     import pooch
     from requests.exceptions import RequestException
 
@@ -270,7 +270,7 @@ def _unpacked(url: str, output_file: str, _: Any) -> None:
 
 
 class _Capped(io.BytesIO):
-    """Memory for a download that may never end."""
+    """A buffer that rejects a download that is too long."""
 
     def write(self, piece: Any, /) -> int:
         if self.tell() + len(piece) > _LARGEST_FILE:

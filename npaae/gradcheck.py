@@ -1,38 +1,38 @@
-"""Is a handwritten gradient right? Finite differences, for any scalar function of an array.
+"""Check a handwritten gradient by finite differences, for any scalar function of an array.
 
-Every check takes a function f, a point x and the gradient that somebody derived for f at x. For
-each element (or direction) it compares the derivative a that the gradient claims with a numerical
-derivative n, and returns the worst relative error
+Every check takes a function f, a point x and the gradient that was derived for f at x. For each
+element (or direction) it compares the claimed derivative a with a numerical derivative n, and
+returns the worst relative error
 
     |a − n| / (|a| + |n|)
 
-0 is perfect, 1/3 is a factor of two, 1 is zero or a reversed sign. In float64 a right gradient
-stays below 1e-6, usually far below, and a wrong one is above 1e-3. Each element is judged against
-its own size, so that a wrong small one cannot hide behind large right ones.
+0 means equal, 1/3 a factor of two, and 1 a zero or a reversed sign. In float64 a right gradient
+stays below 1e-6, usually far below, and a wrong one is above 1e-3. The error of each element is
+relative to its own size, so that a small wrong element cannot hide among large right ones.
 
 The numerical derivative. With D(h) = (f(x + h) − f(x − h)) / 2h, the combination
 
     n = (4 D(h/2) − D(h)) / 3
 
-cancels the h² of the truncation error. Its own uncertainty u is estimated from what was evaluated:
+cancels the h² term of the truncation error. Its uncertainty u is estimated from the same values:
 
     u = |D(h) − D(h/2)| + |S(h) − 2 S(h/2)| + 4 η / h
     S(h) = (f(x + h) − 2 f(x) + f(x − h)) / h
 
-The first term bounds the truncation error: it is of order h², and that of n of order h⁴. The second
-sees a kink: S(h) is the difference of the slopes on the two sides of x, which shrinks with h if f
-is smooth and does not if the slopes differ. The third is rounding: η is the scatter of f's values,
-measured at x. The step starts at h = 1e-5 · max(1, |x|); it shrinks while truncation or a kink
-dominates and grows while rounding does, and the step of the least u is used. If |a − n| ≤ u, the
-two agree as far as finite differences can tell, and the error counts as 1e-8 at most.
+The first term bounds the truncation error of n: the term is of order h², the error of order h⁴. The
+second detects a kink: S(h) is the difference of the slopes on the two sides of x, which shrinks
+with h if f is smooth and does not if the slopes differ. The third is rounding: η is the scatter of
+f's values, measured at x. The step starts at h = 1e-5 · max(1, |x|); it shrinks while truncation or
+a kink dominates and grows while rounding does, and the step with the smallest u is used. If
+|a − n| ≤ u, the two agree as far as finite differences can tell, and the error is at most 1e-8.
 
-A check that cannot decide refuses with an exception; it does not pass. InvalidInput: f or the
-gradient does not fit x, f is not deterministic, computes in less than float64 or is not finite, or
-rounding hides its derivative. Kink: f has a kink within the smallest step; take another point. If
-its jump is below the rounding noise, only `pattern` can reveal it.
+A check that cannot decide does not pass: it raises an exception. InvalidInput means that f or the
+gradient does not fit x, that f is not deterministic, computes in less than float64 or is not
+finite, or that rounding hides its derivative. Kink means that f has a kink within the smallest
+step; choose another point. Only `pattern` can reveal a kink that rounding hides.
 
-Randomness in f must be frozen: make a fresh generator of one seed in each call, so that dropout is
-checked *on*.
+Randomness in f must be frozen: create a generator with the same seed in each call. Dropout can then
+be checked while it is on.
 """
 
 from collections.abc import Callable
@@ -50,7 +50,7 @@ Function: TypeAlias = Callable[[Array], Any]
 
 STEP = 1e-5
 AGREEMENT = 1e-8  # the largest error of two derivatives that agree to within the uncertainty
-ELEMENTS = 300  # of a parameter that are checked one by one; a larger one, along directions
+ELEMENTS = 300  # a parameter with more of them is checked along directions
 DIRECTIONS = 20
 
 
@@ -59,7 +59,7 @@ class Kink(UserError, ArithmeticError):
 
 
 class Error(float):
-    """A relative error, which knows where the worst element is: `where` is its index in x."""
+    """A relative error; `where` is the index in x of the worst element."""
 
     where: tuple[int, ...]
 
@@ -79,12 +79,12 @@ def elementwise(
 ) -> Error:
     """The worst relative error of `gradient` over all elements of x.
 
-    f: takes an array like x and returns a scalar. x: float64, of any shape; it is not written to.
+    f: takes an array like x and returns a scalar. x: float64, of any shape; it is not changed.
     gradient: df/dx as derived, of x's shape. step: the first h, in the units of x, for a function
-    that varies on another scale than max(1, |x|). pattern: a function of x whose value, an array,
-    is the same at two points exactly if no kink of f lies between them; for kinks of your own.
+    that varies on a scale other than max(1, |x|). pattern: for a function with kinks, a function
+    of x that returns an array, the same at two points exactly if no kink of f lies between them.
 
-    Raises InvalidInput and Kink, as the module describes. A NaN in `gradient` is an error of inf.
+    Raises InvalidInput and Kink, as the module describes. A NaN in `gradient` gives the error inf.
     """
     _require_alike(x, gradient=gradient)
     if step is None:
@@ -118,15 +118,15 @@ def along(
     """The relative error of the derivative ⟨gradient, direction⟩: a few evaluations, at any size.
 
     Choose the direction at random: a wrong gradient is missed if its error is nearly orthogonal to
-    the direction, which a random one makes unlikely and `np.ones` does not. An error in few of many
-    elements is diluted among them, so check small parts by themselves. step: the first h of the
-    longest component of the displacement. The rest is as in `elementwise`.
+    the direction, which is unlikely for a random one but not for `np.ones`. An error in a few of
+    many elements is diluted among them, so check small parts separately. step: the first h, for the
+    largest component of the displacement. The rest is as in `elementwise`.
     """
     direction = np.asarray(direction)
     _require_alike(x, gradient=gradient, direction=direction)
     longest = float(np.abs(direction).max(initial=0))
     if not (longest > 0 and np.isfinite(longest)):
-        raise InvalidInput(f"direction must be finite and not zero, got a longest of {longest}")
+        raise InvalidInput(f"direction must be finite and not zero, got largest element {longest}")
     displacement = (STEP if step is None else positive("step", step)) * direction / longest
     comparison = _Probe(f, x, gradient, pattern, displacement).compare(displacement)
     if not comparison.resolved:
@@ -144,9 +144,9 @@ def layer(
 ) -> Error:
     """The worst relative error of dL/dx as a layer or a network computes it; dropout is on.
 
-    To make a scalar L of the output y, it is projected onto a random cotangent of order one: the
-    gradient of L = ⟨dy, forward(x)⟩ is backward(dy). The layer is handed copies, so one that works
-    in place cannot spoil the check. The rest is as in `elementwise`.
+    The scalar is L = ⟨dy, forward(x)⟩ for a random dy of order one, so dL/dx is backward(dy). The
+    layer receives copies, so one that works in place cannot spoil the check. The rest is as in
+    `elementwise`.
     """
     _require_alike(x)
     y, cache = layer.forward(x.copy(), _rng(seed))
@@ -165,8 +165,8 @@ def parameters(layer: Any, x: Array, *, seed: int = 0) -> dict[str, Error]:
     The names are those that the layer declares, such as "W"; in a network "0.W", "2.gamma", and so
     on. L is as in `layer`. A parameter of up to 300 elements is checked element by element, and a
     larger one along 20 random directions. The parameters must be float64; they are changed in place
-    and restored, and their gradients are left as computed. A gradient that is not written into its
-    array, but added to it or put into another, has error inf: an optimiser would not see it.
+    and restored, and their gradients are left as computed. A gradient that is added to its array or
+    written to another one has the error inf, because an optimiser would not see it.
     """
     _require_alike(x)
     named = list(named_parameters(layer))
@@ -222,7 +222,7 @@ def relative_error(analytical: Any, numerical: Any) -> float:
 
 
 class _Comparison(NamedTuple):
-    """The claimed derivative, the numerical one, and how far the latter may be off."""
+    """The claimed derivative, the numerical one, and the uncertainty of the latter."""
 
     claimed: float
     numerical: float
@@ -247,7 +247,7 @@ class _Comparison(NamedTuple):
 
     @property
     def resolved(self) -> bool:
-        """Whether rounding would let a wrong derivative be told from a right one."""
+        """Whether a wrong derivative could be told from a right one despite rounding."""
         return self.claimed == 0 or self.rounding <= 1e-3 * self.size or self.error > AGREEMENT
 
 
@@ -272,7 +272,7 @@ class _Probe:
         self.sides: Any = None if pattern is None else pattern(self.x.copy())
         # The fourth difference of a smooth function vanishes over such short distances. What is
         # left is rounding, whose variance it multiplies by 70 (Moré and Wild, "Estimating
-        # computational noise", 2011). On one of the sides there may be a kink.
+        # computational noise", 2011). There may be a kink on one side.
         far = self._attempt(self.x + displacement)
         largest = max(abs(self.value), abs(far) if isfinite(far) else 0.0) or 1.0
         near, scatters = [], []
@@ -289,7 +289,7 @@ class _Probe:
             raise InvalidInput("f must compute in float64 throughout, got values of float32")
         if scatter > 1e-10:
             raise InvalidInput(
-                "f must compute in float64 throughout, got values that scatter by a relative "
+                "f must compute in float64 throughout, got values with a relative scatter of "
                 f"{scatter:.0e} around {self.value:g}; if it does, use a smaller step"
             )
 
@@ -308,7 +308,7 @@ class _Probe:
             return nan
 
     def compare(self, displacement: Array) -> _Comparison:
-        """The derivative along a displacement, whose length is the first step; the best of some."""
+        """The derivative along a displacement, the first step tried; the best of several."""
         found: dict[int, _Comparison | None] = {}
         power = 0
         while power not in found and -5 <= power <= 4:
@@ -325,27 +325,27 @@ class _Probe:
         best = min(finite, key=lambda comparison: comparison.uncertainty)
         if best.rounding == inf:
             raise InvalidInput("step must be large enough to change x")
-        # What a smaller step removes is not a kink.
+        # A bend that a smaller step removes is not a kink.
         removed = 1e-4 * max(comparison.truncation for comparison in finite)
         if best.truncation > max(1e-4 * best.size, 10 * best.rounding, removed):
             raise Kink("f has a kink at x, or varies on a scale below the smallest step")
         return best
 
     def _difference(self, displacement: Array, scale: float) -> _Comparison | None:
-        """One central difference, per unit of displacement; None if f is not comparable there."""
+        """A central difference per unit of displacement; None if f is not finite or has a kink."""
         slopes, bends, claims, is_lost = [], [], [], False
         for h in (scale, scale / 2):
             above, below = self.x + h * displacement, self.x - h * displacement
             f_above, f_below = self._attempt(above), self._attempt(below)
             if not (isfinite(f_above) and isfinite(f_below)) or self._crossed(above, below):
                 return None
-            # Beside a kink, f may be flat here and on one side. In float32 it changes on both.
+            # Next to a kink, f may be flat at x and on one side. In float32 it jumps on both.
             changes = abs(f_above - self.value), abs(f_below - self.value)
             if self.is_flat and h == 1 and min(changes) > 1e5 * self.noise:
                 raise InvalidInput("f must compute in float64 throughout, got a staircase")
             slopes.append((f_above - f_below) / (2 * h))
             bends.append((f_above - 2 * self.value + f_below) / h)
-            # What was really added is a rounding away from h, which matters for a large x.
+            # The actual displacement is rounded, which matters for a large x.
             moved = (above - below) / (2 * h)
             longest = np.abs(displacement).max()
             is_lost |= bool(np.abs(moved - displacement).max() > 0.1 * longest)
@@ -361,14 +361,14 @@ class _Probe:
         )
 
     def _crossed(self, *points: Array) -> bool:
-        """Whether a kink that `pattern` knows of lies between x and one of the points."""
+        """Whether, according to `pattern`, a kink lies between x and one of the points."""
         if self.pattern is None:
             return False
         return not all(np.array_equal(self.pattern(point), self.sides) for point in points)
 
 
 def _is_single(value: float) -> bool:
-    """Whether a number looks like one of float32: representable there, and not a simple one."""
+    """Whether a number looks like a float32: representable as one, and not a simple number."""
     with np.errstate(over="ignore"):
         is_simple = value.is_integer() or value == float(np.float16(value))
         return float(np.float32(value)) == value and not is_simple

@@ -1,7 +1,7 @@
-"""Measures of a trained model: does it meet the prior, separate classes, make unseen images likely?
+"""Measures of a trained model: match with the prior, separation of classes, likelihood of images.
 
 Everything is computed on the host in float64, in pieces of bounded memory. Codes and images are
-rows. `report` measures a trained model in every way at once.
+rows. `report` computes all measures of a trained model.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,19 +28,19 @@ def moments(codes: Array) -> tuple[Array, Array]:
 
 
 def block_standard_error(values: Array, block: int = 250) -> float:
-    """The standard error of the mean of values, (n,), that resemble their neighbours in the file.
+    """The standard error of the mean of (n,) values that resemble their neighbours in the file.
 
         SE = √(K / (K − 1) · Σₖ Sₖ²) / n,        Sₖ = Σ_{i in block k} (xᵢ − x̄),    k = 1 … K
 
     The mean is 1/n times the sum of K sums over blocks of consecutive values. If the blocks are
     independent of each other, its variance is 1/n² times the sum of the variances of the block
-    sums, whatever the correlations within a block. Sₖ² estimates each, and K / (K − 1) makes up for
-    x̄, which is taken from the same values. With blocks of 1 this is the usual s / √n, which is
+    sums, whatever the correlations within a block. Sₖ² estimates each, and K / (K − 1) corrects for
+    x̄, which is computed from the same values. With blocks of 1 this is the usual s / √n, which is
     right only for independent values. On MNIST's test set, Parzen log-likelihoods of images up to
     300 places apart are correlated: for one model, s / √n was 1.6 nats, and the standard error was
     3.2 with blocks of 100, 4.1 with blocks of 250 and 4.3 with blocks of 500.
 
-    There are n // block blocks, of nearly equal length, but at least ten: if there are fewer than
+    There are n // block blocks of nearly equal length, but at least ten: if there are fewer than
     10 · block values, blocks are shorter and may miss correlations. The estimate has a relative
     error of about 1 / √(2 (K − 1)), which is 11 % for 40 blocks and 24 % for ten.
 
@@ -57,8 +57,8 @@ def block_standard_error(values: Array, block: int = 250) -> float:
 
 
 class EnergyTest(NamedTuple):
-    """distance: the energy distance, in units of the code; 0 on average under one distribution.
-    threshold: the 95 % permutation threshold. p: the share of permutations at least as far apart.
+    """distance: the energy distance, in units of the code; 0 on average if the two are equal.
+    threshold: the 95 % permutation threshold. p: the share of permutations at least as distant.
     """
 
     distance: float
@@ -67,22 +67,22 @@ class EnergyTest(NamedTuple):
 
 
 def energy_test(x: Array, y: Array, *, permutations: int = 199, seed: int = 0) -> EnergyTest:
-    """Do x, (n, dim), and y, (m, dim), come from one distribution? The energy distance,
+    """Test if x, (n, dim), and y, (m, dim), have the same distribution, by the energy distance
 
         E = 2/(nm) Σᵢⱼ |xᵢ − yⱼ| − 1/(n(n−1)) Σᵢⱼ |xᵢ − xⱼ| − 1/(m(m−1)) Σᵢⱼ |yᵢ − yⱼ|
 
     with its permutation threshold. E estimates 2 E|X − Y| − E|X − X'| − E|Y − Y'|, which is 0 if
-    the two distributions are equal and positive otherwise. It has no bias, so it may be negative.
-    Averages over n² and m² pairs, as one also finds them, count the distance 0 of each point from
-    itself: that adds E|X − X'| / n + E|Y − Y'| / m, which for two samples of 1,000 from N(0, 5² I)
-    in the plane is 8.86 · 2 / 1,000 = 0.0177 by chance alone.
+    the two distributions are equal and positive otherwise. It is unbiased, so it may be negative.
+    Averages over all n² and m² pairs, which are also in use, count the distance 0 of each point
+    from itself. That adds E|X − X'| / n + E|Y − Y'| / m, which for two samples of 1,000 from
+    N(0, 5² I) in the plane is 8.86 · 2 / 1,000 = 0.0177.
 
-    If x and y are of one distribution, every division of all their points into n and m is equally
-    likely. `threshold` is the 95 % quantile of E over the given one and random `permutations`, and
-    p the share of them whose E is at least the given one's, so p is never 0.
+    If the distributions are equal, every division of all points into n and m is equally likely.
+    `threshold` is the 95 % quantile of E over the given division and `permutations` random ones,
+    and p is the share of these whose E is at least that of the given one, so p is never 0.
 
     Source: G. Székely, M. Rizzo, "Energy statistics", J. Statistical Planning and Inference 143
-    (2013). Raises InvalidInput unless x and y have at least two rows and the same columns.
+    (2013). Raises InvalidInput unless x and y have at least two rows and equally many columns.
     """
     x, y = _pair(2, x=x, y=y)
     n, m, permutations = len(x), len(y), integer("permutations", permutations, 1)
@@ -114,9 +114,9 @@ def neighbour_accuracy(
 ) -> float:
     """The share of test codes whose label wins the vote of the nearest training codes (Euclidean).
 
-    `neighbours` codes vote; of the labels with the most votes, the smallest wins. Unless a model
-    has classes it has never seen a label, so this measures how far its codes separate the classes
-    by themselves. Codes are (n, dim), labels integers, (n,).
+    `neighbours` codes vote; ties go to the smallest label. A model without classes has never seen a
+    label, so this measures how well its codes separate the classes by themselves. Codes are
+    (n, dim), labels (n,) integers.
 
     Raises InvalidInput if labels do not fit their codes, or for fewer training codes than
     neighbours.
@@ -136,9 +136,9 @@ def neighbour_accuracy(
 
 
 def cluster_names(confidences: Array, labels: Array) -> Array:
-    """The name of each category, (k,): the label of the image that it is surest of.
+    """The name of each category, (k,): the label of the image with the highest confidence in it.
 
-    confidences: (n, k), of each of n images in each category. labels: (n,) integers, theirs.
+    confidences: (n, k), one row per image, one column per category. labels: (n,) integers.
     Source: Makhzani et al., arXiv:1511.05644, section 6. Raises InvalidInput if they do not fit.
     """
     confidences = _points("confidences", confidences)
@@ -152,9 +152,9 @@ def parzen_log_likelihood(points: Array, samples: Array, width: float) -> Array:
         ln p(x) = ln 1/N Σᵢ exp(−|x − sᵢ|² / 2h²) − dim/2 · ln(2πh²),        h = width
 
     points: (n, dim). samples: (N, dim). Source: I. Goodfellow et al., "Generative Adversarial Nets"
-    (2014), section 5, after O. Breuleux et al. (2011). The measure depends on how blurred the
-    samples are as much as on how good: in L. Theis et al., "A note on the evaluation of generative
-    models" (2016), k-means centres score better than every model and than the data itself.
+    (2014), section 5, after O. Breuleux et al. (2011). The measure depends on the blur of the
+    samples as much as on their quality: in L. Theis et al., "A note on the evaluation of generative
+    models" (2016), k-means centres score better than any model and than the data themselves.
 
     Raises InvalidInput for arrays that do not fit and a width that is not positive and finite.
     """
@@ -190,7 +190,7 @@ class Parzen(NamedTuple):
 def parzen(
     scored: Array, held_out: Array, samples: Array, widths: Sequence[float] = WIDTHS
 ) -> Parzen:
-    """The Parzen log-likelihood of scored images, in windows of the width best for others.
+    """The Parzen log-likelihood of scored images, with the window width best for held-out images.
 
     scored, held_out, samples: (n, dim) each, the scored images in the order of their file.
     """
@@ -201,24 +201,24 @@ def parzen(
 
 
 def prior_draws(model: AdversarialAutoencoder, *, seed: int = 0) -> Array:
-    """100,000 planar samples of the model's prior; fewer of a longer code, to bound the memory."""
+    """100,000 planar samples of the model's prior; fewer for a longer code, to bound the memory."""
     return model.sample_prior(max(200_000 // model.latent, 1000), seed=seed)
 
 
 class Report(NamedTuple):
     """A trained model in numbers.
 
-    reconstruction: the test set's BCE a pixel, in nats. code_mean, code_covariance: of the test
+    reconstruction: the test set's BCE per pixel, in nats. code_mean, code_covariance: of the test
     set's codes. prior_mean, prior_covariance: of `prior_draws`. energy: the test set's codes
     against as many draws. neighbour_accuracy: of the test codes among the training codes, with ten
     neighbours. parzen: of the whole test set, under as many samples of the model. training_parzen:
-    the same under as many training images in place of samples, the score of memory without a model.
+    the same with as many training images in place of samples, the score of memorisation.
 
-    The windows of both have the width that suits the last tenth of the training images best. So
-    the test images have no say in it, and those training images are not among the samples of
-    `training_parzen`. But the model was trained on them: the width may be somewhat too narrow for
-    unseen images, which lowers `parzen` and cannot raise it. `examples/likelihood.py` keeps
-    images from the model for this.
+    Both use the window width that is best for the last tenth of the training images. The width thus
+    does not depend on the test images, and those training images are not among the samples of
+    `training_parzen`. But the model was trained on them, so the width may be somewhat too narrow
+    for unseen images, which can only lower `parzen`. `examples/likelihood.py` therefore holds out
+    images from training.
     """
 
     reconstruction: float
@@ -258,7 +258,7 @@ def report(model: AdversarialAutoencoder, dataset: data.Dataset, *, seed: int = 
 
 def _squared_distances(x: Array, y: Array) -> Iterator[tuple[slice, Array]]:
     """(rows, |xᵢ − yⱼ|²) for some rows of x at a time, from |xᵢ|² − 2 xᵢ·yⱼ + |yⱼ|²."""
-    origin = y.mean(axis=0)  # around which the difference of large numbers loses least
+    origin = y.mean(axis=0)  # centring loses the fewest digits to cancellation
     x, y = x - origin, y - origin
     x_squared, y_squared = np.sum(x * x, axis=1), np.sum(y * y, axis=1)
     y *= -2
@@ -282,7 +282,7 @@ def _points(name: str, points: Array, least: int = 1) -> Array:
 
 
 def _pair(least: int, **arrays: Array) -> tuple[Array, Array]:
-    """Two named sets of `least` points of one dimension; raises InvalidInput for anything else."""
+    """Two named arrays of `least` or more rows of equal length; else raises InvalidInput."""
     x, y = (_points(name, points, least) for name, points in arrays.items())
     if x.shape[1] != y.shape[1]:
         rule = f"{' and '.join(arrays)} must have the same number of columns"

@@ -1,27 +1,27 @@
 """Data-parallel training: several processes, the ranks of MPI, train one model.
 
-Every loss here is a mean over the rows of the batch. So its gradient is a sum over rows, and a sum
-may be computed in pieces. If rank r has the n_r rows B_r of a batch of n,
+Every loss here is a mean over the rows of the batch, so its gradient is a sum over rows, which may
+be computed in pieces. If rank r has the n_r rows B_r of a batch of n,
 
     L = 1/n Σᵢ ℓᵢ(θ)   ⇒   dL/dθ = 1/n Σᵢ dℓᵢ/dθ = Σ_r (n_r / n) · g_r,
 
     g_r = 1/n_r Σ_{i ∈ B_r} dℓᵢ/dθ
 
-and g_r is what backpropagation makes of the rows of rank r alone. Each rank computes g_r and
-multiplies it by its weight n_r / n. One all-reduce then adds these up and hands every rank the sum.
-All ranks started from the same parameters and now take the same Adam step, so that they have the
-same parameters again, which no one has to send. Nothing is approximated: only the order of the
-additions differs from that of one process. A layer that looks at several rows at once, as batch
-normalisation does, is outside this argument.
+and g_r is the result of backpropagation through the rows of rank r alone. Each rank computes g_r
+and multiplies it by its weight n_r / n, and an all-reduce gives every rank the sum. All ranks start
+from the same parameters and take the same Adam step, so their parameters stay equal without
+being sent. Nothing is approximated: only the order of the additions differs from that of one
+process. This argument does not cover a layer that looks at several rows at once, such as batch
+normalisation.
 
-Each phase sums the slice of the gradient that its own Adam moves, by one all-reduce. One could also
-scatter the sums, let Adam move each rank's own share and gather the parameters. That moves as many
-bytes, took 0.94 to 1.01 of the time on two ranks, which is within the noise, and would leave each
-rank with a part of Adam's moments, so that a checkpoint would have to collect them.
+Each phase sums the slice of the gradient that its own Adam uses, in one all-reduce. One could also
+scatter the sums, let each rank update its own share and gather the parameters. That moves as many
+bytes and took 0.94 to 1.01 times as long on two ranks, which is within the noise, but it leaves
+each rank with only a part of Adam's moments, which a checkpoint would have to collect.
 
-The masks and the samples of the prior are those of the whole batch: each rank draws them all and
-keeps those of its rows. That takes 1 to 5 % of the step of one process, and it makes n ranks train
-the model that one trains. But it is not shared out, so it bounds what many ranks can gain.
+Each rank draws the masks and the samples of the prior for the whole batch and keeps those of its
+rows, so that n ranks train the same model as one. This takes 1 to 5 % of the step of one process.
+It is not divided among the ranks, so it limits how much many ranks can gain.
 
     comm = npaae.parallel.world()     # under `mpiexec -n 4 python …`; None without mpiexec
     model = npaae.AdversarialAutoencoder(comm=comm)
@@ -63,9 +63,9 @@ def _mpi() -> Any:
 def world() -> Any:
     """The communicator of all ranks if mpiexec started this program with several, else None.
 
-    Raises Unavailable without mpi4py, or if mpiexec and mpi4py belong to two MPI libraries.
+    Raises Unavailable without mpi4py, or if mpiexec and mpi4py use different MPI libraries.
     """
-    # By MPICH and its kin, or by Open MPI.
+    # Set by MPICH and its derivatives, and by Open MPI.
     started = max(int(os.environ.get(name, 1)) for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"))
     if started == 1 and "PMIX_RANK" not in os.environ:  # PMIx does not say how many
         return None
@@ -79,10 +79,10 @@ def world() -> Any:
 
 
 class Ranks:
-    """What a model needs of its communicator: the rank's rows, and sums over the ranks.
+    """What a model needs from its communicator: the rank's rows, and sums over the ranks.
 
     comm: an mpi4py communicator. On NumPy each rank computes on one thread, because the ranks of a
-    machine share its cores; OPENBLAS_NUM_THREADS or OMP_NUM_THREADS says otherwise. On CuPy the
+    machine share its cores; OPENBLAS_NUM_THREADS or OMP_NUM_THREADS overrides this. On CuPy the
     ranks of a machine take its GPUs in turn, and an MPI library that cannot read a GPU's memory
     gets a copy on the host.
     """
@@ -100,9 +100,9 @@ class Ranks:
             self.direct = "cuda" in (comm.Get_info().get("mpi_memory_alloc_kinds") or "")
 
     def share(self, x: Array, rng: Generator, labels: Array | None) -> tuple[Array, "RowsOf", Any]:
-        """This rank's rows of a batch, the generator of what belongs to them, and their labels.
+        """This rank's rows of a batch, a generator for them, and their labels.
 
-        A rank without rows takes one with weight 0, so that every rank goes the same way.
+        A rank without rows takes one with weight 0, so that all ranks run the same code.
         """
         if self.rank == 0 and self.comm.Iprobe(tag=STOP):  # another rank passes a signal on
             number = np.empty(1, np.intc)
@@ -132,7 +132,7 @@ class Ranks:
         return packed[0], packed[1], packed[2]
 
     def require_agreement(self, model: Any, **arguments: Any) -> None:
-        """Raise InvalidInput, on every rank, unless all are to train the same model alike."""
+        """Raise InvalidInput on every rank unless all train the same model in the same way."""
         from . import __version__
 
         state = model.config, model.epoch, [(a.t, a.learning_rate) for a in model.adams().values()]
@@ -144,7 +144,7 @@ class Ranks:
         different = [name for name, agreed in zip(values, same, strict=True) if not agreed]
         if different:
             raise InvalidInput(
-                f"comm must join ranks that train alike, but they differ in {', '.join(different)}"
+                f"comm must join ranks of one run, but they differ in {', '.join(different)}"
             )
 
 
@@ -158,8 +158,8 @@ def _digest(value: Any) -> bytes:
 class RowsOf:
     """A generator that draws for all n rows of a batch and returns this rank's rows.
 
-    It serves the layers, whose arrays have a row for each row of the batch, or, if the batch is
-    concatenated of k parts, for each row of each part. `whole`, `n`, `rows` and `labels` are the
+    The layers use it. Their arrays have a row for each row of the batch or, if the batch consists
+    of k concatenated parts, for each row of each part. `whole`, `n`, `rows` and `labels` are the
     generator, size and labels of the whole batch, and the slice of it that this rank has.
     """
 
@@ -194,12 +194,12 @@ class RowsOf:
         return self.draw(lambda shape: self.whole.integers(low, high, shape), size)
 
 
-# One program: what the ranks of an example owe their user
+# One program: how the ranks of an example behave towards their user
 
 
 @contextmanager
 def rank_0_first() -> Iterator[None]:
-    """Let rank 0 go through the block before the others, which then find what it downloaded."""
+    """Run the block on rank 0 before the others, so that they find what it downloaded."""
     comm = world()
     if comm is not None and comm.Get_rank() > 0:
         comm.Barrier()
@@ -212,11 +212,11 @@ def rank_0_first() -> Iterator[None]:
 
 @contextmanager
 def one_program() -> Iterator[None]:
-    """Make the ranks of a program speak with one voice and end together.
+    """Make the ranks of a program print as one and end together.
 
-    Rank 0 alone prints and heeds Ctrl-C and SIGTERM, of which the others tell it. If a rank fails,
-    all end with its status. A failure that all ranks have in common is reported by rank 0. A rank
-    that fails alone would leave the others waiting for it; two seconds later it speaks for itself.
+    Only rank 0 prints and handles Ctrl-C and SIGTERM, which the other ranks forward to it. If a
+    rank fails, all end with its status. Rank 0 reports a failure that all ranks share. A rank that
+    fails alone, while the others wait for it, reports the failure itself after two seconds.
     """
     comm = world()
     if comm is None:
@@ -243,6 +243,6 @@ def one_program() -> Iterator[None]:
             time.sleep(2)
             stderr.write(f"rank {rank}: {unsaid.getvalue()}")
         sys.stdout.flush()
-        time.sleep(0.5)  # so that mpiexec passes it on before it ends everything
+        time.sleep(0.5)  # so that mpiexec forwards the output before it ends all ranks
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPI would add a line of its own
         comm.Abort(status if isinstance(status, int) else 1)

@@ -1,7 +1,7 @@
 """The report's figures and more, as matplotlib Figures; saving them is up to the caller.
 
-The only file that imports matplotlib. It does without pyplot, so that there are no windows, no
-global state and nothing to close.
+No other file imports matplotlib. pyplot is not used, so there are no windows, no global state and
+nothing to close.
 """
 
 from collections.abc import Mapping, Sequence
@@ -70,8 +70,8 @@ def samples(model: AdversarialAutoencoder, *, seed: int = 0) -> Figure:
 def manifold(model: AdversarialAutoencoder, *, side: int = 20) -> Figure:
     """side × side decoded codes, on a grid over the first two dimensions of the prior.
 
-    The grid lies at percentiles, estimated from draws: equal steps in probability show each region
-    as large as the prior makes it likely. All other dimensions are at their medians.
+    The grid points are percentiles, estimated from draws, so that each region takes up space in
+    proportion to its probability under the prior. All other dimensions are at their medians.
     A one-dimensional code fills the grid in reading order, and so does a prior with parts, at equal
     steps along it.
     """
@@ -82,7 +82,7 @@ def _grid(model: AdversarialAutoencoder, side: int) -> HostArray:
     """The side² codes of `manifold`, in reading order."""
     if isinstance(model.prior, Divisible):  # a plain grid would also lie between its parts
         return _draws_along(model, model.prior, side * side)
-    draws = prior_draws(model).astype(np.float64)  # percentiles to a hundredth of σ
+    draws = prior_draws(model).astype(np.float64)  # percentiles accurate to a hundredth of σ
     if model.latent == 1:
         return np.quantile(draws, _levels(side * side), axis=0)
     first, second = np.quantile(draws[:, :2], _levels(side), axis=0).T
@@ -108,7 +108,7 @@ def latent(
     """The codes of labelled images, coloured by label, over the prior.
 
     A Gaussian prior is shown as circles of one and two standard deviations, another as grey draws.
-    Of a longer code the first two dimensions are shown; a code of one dimension is spread by label.
+    Only the first two dimensions are shown; a code of one dimension is spread out by label.
     """
     codes, draws = model.encode(images), prior_draws(model).astype(np.float64)
     mean, std = draws.mean(axis=0), draws.std(axis=0)
@@ -148,8 +148,8 @@ def priors(
     """A column for each named model: draws from its prior, codes by label, and a decoded grid.
 
     images, labels: as in `latent`. The draws of a prior with parts are coloured by part: in a model
-    with classes each part has the colour of its label, in another there are ten. Of a longer code
-    the first two dimensions are shown.
+    with classes each part has the colour of its label; otherwise there are ten parts. Only the
+    first two dimensions of a code are shown.
 
     Raises InvalidInput if a code has a single dimension.
     """
@@ -182,7 +182,7 @@ def priors(
 
 
 def reconstructions(model: AdversarialAutoencoder, images: HostArray) -> Figure:
-    """Two strips of ten images, each above its reconstructions; one strip of fewer than 20 images.
+    """Two strips of ten images, each above its reconstructions; one strip if there are under 20.
 
     images: as in `AdversarialAutoencoder.encode`.
     """
@@ -194,7 +194,7 @@ def reconstructions(model: AdversarialAutoencoder, images: HostArray) -> Figure:
 
 
 def styles(model: CategoricalAutoencoder, images: HostArray) -> Figure:
-    """Rows of one style: ten images, each beside its style decoded in every category."""
+    """Ten rows, each an image followed by its style decoded in every category."""
     k, shown = model.categories, images[:10]
     style = model.encode(shown)[:, k:]
     codes = np.hstack((np.tile(np.eye(k), (len(shown), 1)), np.repeat(style, k, axis=0)))
@@ -205,21 +205,21 @@ def styles(model: CategoricalAutoencoder, images: HostArray) -> Figure:
 
 
 def clusters(model: CategoricalAutoencoder, images: HostArray) -> Figure:
-    """A row for each category: its head, decoded with the style at 0, and its ten surest images."""
+    """A row for each category: its head, decoded with style 0, and its ten most certain images."""
     y, rows = model.encode(images)[:, : model.categories], []
     heads = model.decode(np.eye(model.categories, model.code_size))
     pixels = unit_interval(checked_rows(images, model.visible), heads.dtype)
     for k, head in enumerate(heads):
         own = np.flatnonzero(y.argmax(axis=1) == k)
         surest = own[np.argsort(-y[own, k])][:10]
-        row = np.zeros((12, model.visible))  # blank where the category has fewer
+        row = np.zeros((12, model.visible))  # blank if the category has fewer
         row[0], row[2 : 2 + len(surest)] = head, pixels[surest]
         rows.append(row)
     return image_grid(np.concatenate(rows), columns=12)
 
 
 def plane(model: CategoricalAutoencoder, images: HostArray, labels: HostArray) -> Figure:
-    """The places of labelled images among the cluster heads, in the plane, coloured by label."""
+    """Labelled images among the cluster heads, in the plane, coloured by label."""
     (x, y), heads = model.embed(images)[:, :2].T, np.eye(model.categories, model.code_size)
     figure = Figure(figsize=(6.6, 5.6), layout="constrained")
     axes = figure.subplots()
@@ -239,8 +239,8 @@ def plane(model: CategoricalAutoencoder, images: HostArray, labels: HostArray) -
 def image_grid(rows: HostArray, *, columns: int) -> Figure:
     """Square images, (n, side²) in [0, 1], in reading order, with ink dark on white.
 
-    Saved at 100 dots an inch, an image's pixel is 2 × 2 pixels. Raises InvalidInput if the images
-    are not square.
+    Saved at 100 dots per inch, an image's pixel takes up 2 × 2 pixels. Raises InvalidInput if the
+    images are not square.
     """
     canvas = _canvas(rows, columns)
     height, width = canvas.shape

@@ -1,12 +1,12 @@
 """Distributions to impose on the code: functions `prior(rng, n, dim)` that return (n, dim) samples.
 
-A function of your own serves as well. `rng` is the backend's random generator, NumPy's or CuPy's;
+Your own function works as well. `rng` is the backend's random generator, NumPy's or CuPy's;
 CuPy's has `random`, `standard_normal`, `uniform` and `integers`, but not `normal` or `choice`.
 
 A prior with parts, like the mixture and the roll, also has a method `at(rng, position)`. It returns
 samples at the given positions, each in [0, 1). Positions uniform in [0, 1) give the whole prior,
 and positions uniform in the k-th tenth of that interval give its k-th tenth. A label-conditioned
-discriminator needs this: each class gets a part of its own.
+discriminator needs this, because each class gets its own part.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,14 +32,14 @@ class Divisible(Protocol):
 
 class _Checked:
     def __post_init__(self) -> None:
-        """Make every field a Python number; raises InvalidInput for one outside its range."""
+        """Convert every field to a Python number; raises InvalidInput for one outside its range."""
         for name, value in vars(self).items():
             number = integer(name, value, 1) if name == "components" else positive(name, value)
             object.__setattr__(self, name, number)  # the dataclasses below are frozen
 
 
-# Named like functions, because they are used like functions. They are classes so that they compare,
-# print and can be saved.
+# These classes are named like functions, because they are used like functions. As classes they can
+# be compared, printed and saved.
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class uniform_disc(_Checked):
         z = radius · u^(1/dim) · ε / |ε|,        u uniform in [0, 1), ε normal
 
     ε / |ε| has a uniform direction. The ball of radius r holds the share (r / radius)^dim of the
-    volume, so P(|z| ≤ r) must be that: |z| = radius · u^(1/dim) inverts it. Each coordinate has
-    variance radius² / (dim + 2). Raises InvalidInput if `radius` is not positive and finite.
+    volume, so P(|z| ≤ r) must equal it: |z| = radius · u^(1/dim) is its inverse. Each coordinate
+    has variance radius² / (dim + 2). Raises InvalidInput if `radius` is not positive and finite.
     """
 
     radius: float = 10.0
@@ -133,8 +133,8 @@ class swiss_roll(_Checked):
 
         z = radius √s (cos θ, sin θ) + std ε,    θ = 2π · turns · √s,    s uniform in [0, 1)
 
-    with ε standard normal. The arc of the spiral r = a θ from 0 to θ is about a θ² / 2, so √s
-    spreads the samples evenly along it.
+    with ε standard normal. The arc length of the spiral r = a θ from 0 to θ is about a θ² / 2, so
+    √s spreads the samples evenly along it.
 
     Source: Makhzani et al., arXiv:1511.05644, Figure 4. Raises InvalidInput for a number that is
     not positive and finite, and codes that are not planar.
@@ -161,7 +161,7 @@ PRIORS = (gaussian, uniform_square, uniform_disc, gaussian_mixture, swiss_roll)
 
 
 def to_config(prior: Prior) -> dict[str, Any] | None:
-    """A prior of this module as the name and numbers that a checkpoint keeps; None for another."""
+    """A prior of this module as the name and numbers that a checkpoint keeps; None for others."""
     return {"name": type(prior).__name__, **vars(prior)} if type(prior) in PRIORS else None
 
 

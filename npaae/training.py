@@ -1,4 +1,4 @@
-"""Epochs of shuffled mini-batches, as a generator: the caller decides what to do with a record."""
+"""Epochs of shuffled mini-batches, as a generator: the caller decides how to use each record."""
 
 import time
 from collections.abc import Iterator
@@ -49,22 +49,23 @@ def train(
     epochs: int = 100,
     batch_size: int = 100,
 ) -> Iterator[Record]:
-    """Train for `epochs` more epochs, yielding a Record after each, with the model as it left it.
+    """Train for `epochs` more epochs, yielding a Record after each, with the model up to date.
 
     Images are as in `AdversarialAutoencoder.encode`. They are moved to the backend once, as they
-    are, and converted batch by batch. Each epoch visits every image once, in an order of its own;
-    the last batch holds what is left over. Order, masks and the prior's draws depend on the model's
-    seed and the number of the epoch only, so a loaded model trains on as if it had never stopped.
+    are, and converted batch by batch. Each epoch visits every image once, in a new order; the last
+    batch may be smaller. Order, masks and the prior's draws depend only on the model's seed and the
+    number of the epoch, so a loaded model continues as if training had never stopped.
 
     If several ranks train the model, all of them must call this with the same arguments.
 
     labels: an integer for each training image if the model has classes; `model.classes` itself
     means "unlabelled".
 
-    labelled: (images, labels) for phase 4 of a `CategoricalAutoencoder`, whether or not they are
-    among the training images. Each step takes all of them, or a random `batch_size` of more.
+    labelled: (images, labels) for phase 4 of a `CategoricalAutoencoder`; the images need not be
+    among the training images. Each step takes all of them, or a random `batch_size` if there are
+    more.
 
-    Raises InvalidInput at the call, not at the first record, for images that `encode` refuses,
+    Raises InvalidInput at the call, not at the first record, for images that `encode` rejects,
     labels that do not fit, epochs below 0 or a batch size below 1; and Diverged, in place of a
     record, if a loss or a parameter has become NaN or infinite. The model is then unusable.
     """
@@ -149,7 +150,7 @@ def _epochs(
         epoch = model.epoch + 1
         start = time.perf_counter()
         with (
-            np.errstate(over="ignore", invalid="ignore"),  # Diverged says it better
+            np.errstate(over="ignore", invalid="ignore"),  # Diverged reports it instead
             backend.blas_threads(model.xp, batch_size * model.theta.size),
         ):
             losses = _one_epoch(model, rows, labels, labelled, epoch, batch_size)
@@ -180,7 +181,7 @@ def _one_epoch(
     order = xp.asarray(backend.generator(np, model.seed, backend.SHUFFLE, epoch).permutation(n))
     starts = range(0, n, batch_size)
     phases = 3 if labelled is None else 4
-    losses = xp.empty((len(starts), phases))  # stays on the backend: a GPU waits for a reader
+    losses = xp.empty((len(starts), phases))  # on the backend: reading makes a GPU wait
     for i, start in enumerate(starts):
         batch = order[start : start + batch_size]
         known: Any = None if labels is None else labels[batch]
@@ -194,9 +195,9 @@ def _one_epoch(
 
 
 def _require_finite(model: AdversarialAutoencoder, epoch: int, losses: HostArray) -> None:
-    """Raise Diverged, naming what was first, unless losses and parameters are finite."""
+    """Raise Diverged for the first loss or array that is not finite."""
     advice = "lower lr_reconstruction or lr_regularization, or check the prior and the images"
-    bad = np.argwhere(~np.isfinite(losses))  # in the order of time: step by step, phase by phase
+    bad = np.argwhere(~np.isfinite(losses))  # in chronological order: step by step, phase by phase
     if len(bad):
         step, phase = bad[0].tolist()
         raise Diverged(

@@ -36,7 +36,7 @@ def show(*things: Any) -> Any:
 
 
 def verdict(claim: str, error: float) -> None:
-    """Print what a check says of a claimed gradient."""
+    """Print what a check says about a claimed gradient."""
     print(f"{claim:42} relative error {error:7.1e}   {'right' if error < RIGHT else 'WRONG'}")
 
 

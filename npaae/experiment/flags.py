@@ -11,13 +11,13 @@ from .run import read_config, settings
 
 
 def _checked(convert: Callable[[str], Any], check: Callable[..., Any], *bounds: int) -> Any:
-    """An argparse type: converts the text, and refuses what a check of the library refuses."""
+    """An argparse type that converts the text and applies a check of the library."""
 
     def parse(text: str) -> Any:
         try:
             value = convert(text)
         except ValueError:
-            value = text  # which every check refuses
+            value = text  # which every check rejects
         try:
             return check("", value, *bounds)
         except InvalidInput as error:
@@ -27,7 +27,7 @@ def _checked(convert: Callable[[str], Any], check: Callable[..., Any], *bounds: 
 
 
 def _folder(text: str) -> Path:
-    if not text:  # which Path takes for "."
+    if not text:  # which Path would read as "."
         raise argparse.ArgumentTypeError("must be the name of a folder, got ''")
     return Path(text)
 
@@ -42,7 +42,7 @@ TYPES = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Knows TYPES by name, and reports an error in one sentence, without a list of all flags."""
+    """Knows TYPES by name, and reports an error in one sentence, without the usage."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
     def add_data_flags(self, *, sample: bool = False) -> None:
         """Add --data-dir and, if there is a bundled sample, --sample."""
         source = self.add_mutually_exclusive_group()
-        source.add_argument("--data-dir", type="folder", help="folder of the four IDX files")
+        source.add_argument("--data-dir", type="folder", help="folder with the four IDX files")
         if sample:
             source.add_argument("--sample", action="store_true", help="use the bundled sample")
 
@@ -77,14 +77,14 @@ def training_flags(
 ) -> argparse.Namespace:
     """The flags of the program that trains `name`, a data set or a kind of training, for `epochs`.
 
-    about: what the program does, for --help. own: the flags that other programs do not have, which
-    are those of the report's model by default.
+    about: what the program does, for --help. own: the flags of this program alone; by default those
+    of the report's model.
 
-    With --resume and --evaluate, a flag that is left out has the value that the run in --out was
-    started with, and one that contradicts it is refused.
+    With --resume and --evaluate, an omitted flag has the value that the run in --out was started
+    with, and a flag that contradicts the run is an error.
     """
     about = about or f"Train the adversarial autoencoder on {name} and draw what it learns."
-    # Only flags that are given get into the namespace; the defaults are merged in below.
+    # The namespace holds only the flags that are given; the defaults are merged in below.
     parser = Parser(description=about, argument_default=argparse.SUPPRESS)
     defaults: dict[str, Any] = {}
 
@@ -97,17 +97,18 @@ def training_flags(
     add("--batch-size", "images per step", 100, type="positive integer")
     for flag, (meaning, default, options) in own.items():
         add(flag, meaning, default, **options)
-    add("--seed", "of the weights, orders, masks and draws", 0, type="non-negative integer")
-    add("--backend", "auto: CuPy if there is a GPU", "numpy", choices=("numpy", "cupy", "auto"))
-    add("--figures-every", "epochs between drawings", 25, type="positive integer")
+    add("--seed", "seed of the weights, orders, masks and draws", 0, type="non-negative integer")
+    backends = ("numpy", "cupy", "auto")
+    add("--backend", "array library; auto: CuPy if there is a GPU", "numpy", choices=backends)
+    add("--figures-every", "epochs between drawings of the figures", 25, type="positive integer")
     parser.add_data_flags(sample=name != "Fashion-MNIST")
     about = "folder of the run (default: a new one in runs/)"
     parser.add_argument("--out", type="folder", metavar="RUN_DIR", help=about)
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="continue the run in RUN_DIR")
     existing.add_argument("--overwrite", action="store_true", help="discard the run in RUN_DIR")
-    existing.add_argument("--evaluate", action="store_true", help="measure the run in RUN_DIR")
-    parser.add_argument("--no-progress", action="store_true", help="print lines, not a bar")
+    existing.add_argument("--evaluate", action="store_true", help="evaluate the run in RUN_DIR")
+    parser.add_argument("--no-progress", action="store_true", help="print lines instead of a bar")
 
     given = vars(parser.parse_args())
     before: dict[str, Any] = {}
@@ -122,16 +123,16 @@ def training_flags(
 
 
 def _settings_before(given: dict[str, Any], name: str) -> dict[str, Any]:
-    """The settings of the run in given["out"]; raises InvalidInput if a given one contradicts."""
+    """The settings of the run in given["out"]; raises InvalidInput if a flag contradicts."""
     config = read_config(given["out"])
     if config["name"] != name:
         raise InvalidInput(
             f"{given['out']} holds a run of {config['name']}, not of {name}; name another folder"
         )
     before = settings(config)
-    if {"data_dir", "sample"} & given.keys():  # named anew; `Run` compares their content
+    if {"data_dir", "sample"} & given.keys():  # given again; `Run` compares their content
         del before["data_dir"], before["sample"]
-    # A run may become longer, and another backend computes the same.
+    # A run may become longer, and another backend computes the same results.
     free = {"backend", "epochs"} if "resume" in given else {"backend"}
     for key in sorted(given.keys() & before.keys() - free):
         if given[key] != before[key]:

@@ -1,23 +1,23 @@
 """A training run in a folder: its progress, its files, and how to continue it.
 
-    losses.csv     one row per epoch, up to the last whole one
-    model.npz      the model after the last whole epoch, from which a resumed run continues
+    losses.csv     one row per complete epoch
+    model.npz      the model after the last complete epoch, from which a resumed run continues
     losses.png, samples.png, manifold.png, latent.png, reconstructions.png
-    config.json    what the run was started with
+    config.json    the settings of the run
 
-Every file is replaced in one step, so it can be read, and the run stopped with Ctrl-C, at any time.
-losses.csv is written before model.npz. If a run is killed in between, losses.csv has a row more
+Every file is replaced atomically, so you can read it, and stop the run with Ctrl-C, at any time.
+losses.csv is written before model.npz. If a run is killed in between, losses.csv has one row more
 than the model has epochs; the resumed run drops that row and computes it again.
 
     what happens                     what the user sees                       what is kept
-    Ctrl-C, SIGTERM                  figures drawn again; status 130, 143     every whole epoch
-    SIGKILL, a crash, a power cut    what the system says                     every whole epoch
-    a full disk, a lost folder       one sentence naming the file; status 1   every whole epoch
+    Ctrl-C, SIGTERM                  figures drawn again; status 130, 143     every complete epoch
+    SIGKILL, a crash, a power cut    the system's message                     every complete epoch
+    a full disk, a lost folder       one sentence naming the file; status 1   every complete epoch
     a loss or parameter not finite   phase, epoch and step; status 1          every epoch before it
     a folder that holds a run        one sentence; status 2                   all of that run
     two runs in one folder           one sentence for the second; status 2    all of the first
     a flag that contradicts the run  both values; status 2                    all of that run
-    a damaged model.npz or data      file and fault; status 1                 nothing is touched
+    a damaged model.npz or data      file and fault; status 1                 all files, unchanged
     a download that fails            what was tried; status 1, or the sample  only verified files
 
 After each of the first three, --resume continues the run, and it ends as if it had never stopped.
@@ -58,7 +58,7 @@ FILES = (LOSSES, MODEL, CONFIG, *FIGURES, *FIGURES_OF_CATEGORIES)
 
 @dataclass(eq=False)
 class Run:
-    """The folder of one run, as a context in which a model is trained.
+    """The folder of one run, as a context manager in which a model is trained.
 
         with Run(out, "MNIST", model, digits, epochs=100, batch_size=100) as run:
             for record in run.progress(npaae.train(…, epochs=run.epochs_left)):
@@ -66,17 +66,17 @@ class Run:
             run.draw()
 
     out: the folder, or None for a new one in runs/. name: of the data set. epochs, batch_size: of
-    the whole run. data_dir: where the data were found, for whoever opens the run again. resume: the
-    model is the one in the folder, and the run continues. overwrite: the run in the folder is
-    discarded. bar: show a progress bar if there is a terminal. figures: draws the run's figures, by
-    file name; those of the report by default. settings: what else config.json is to hold.
+    the whole run. data_dir: where the data were found, stored for reopening the run. resume: the
+    model is the one in the folder, and the run continues. overwrite: discard the run in the folder.
+    bar: show a progress bar if there is a terminal. figures: a function that draws the run's
+    figures, by file name; by default those of the report. settings: more entries of config.json.
 
-    Whatever ends the block, losses.csv and model.npz hold every whole epoch. Ctrl-C and SIGTERM
-    draw the last of them. If several ranks train the model, all enter the block; rank 0 alone keeps
-    the folder.
+    However the block ends, losses.csv and model.npz hold every complete epoch. After Ctrl-C or
+    SIGTERM, the figures of the last one are drawn. If several ranks train the model, all enter the
+    block, and only rank 0 writes to the folder.
 
-    Entering raises InvalidInput if the folder holds or is used by another run, or if the run to be
-    resumed had other data or has more epochs; BadFile if its files are damaged; and OSError.
+    Entering raises InvalidInput if the folder holds another run or is in use by one, or if the run
+    to resume has other data or more epochs; BadFile if its files are damaged; and OSError.
     """
 
     out: Path | None
@@ -97,7 +97,7 @@ class Run:
         self._mine = not self.model.ranks or self.model.ranks.rank == 0
         if not self._mine:  # another rank writes, prints and draws
             return self
-        import_plots()  # may fail, and better now than after the training
+        import_plots()  # if this fails, it fails before the training
         self._start, self._drawing_seconds = time.perf_counter(), 0.0
         self.folder = _new_folder(self.name.lower()) if self.out is None else self.out
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ class Run:
         found = [name for name in FILES if (self.folder / name).exists()]
         if found and not (self.resume or self.overwrite):
             raise InvalidInput(
-                f"{self.folder} already holds a run, with its {found[0]}; continue it with "
+                f"{self.folder} already holds a run (it has {found[0]}); continue it with "
                 "--resume, discard it with --overwrite, or name another folder with --out"
             )
         remove_partial(self.folder, iter(FILES))
@@ -142,11 +142,11 @@ class Run:
 
     @property
     def epochs_left(self) -> int:
-        """How many epochs remain to be trained: all of them, or the rest of a resumed run."""
+        """The number of epochs that remain: all of them, or the rest of a resumed run."""
         return self.epochs - self.model.epoch
 
     def progress(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Pass the records on, with a bar on a terminal, and a line per epoch in a log."""
+        """Pass the records on, showing a bar on a terminal and a line per epoch in a log."""
         bar = self.bar and _is_terminal(sys.stderr)
         lines = not (bar and _is_terminal(sys.stdout))
         options: dict[str, Any] = {"unit": "epoch", "disable": not bar, "dynamic_ncols": True}
@@ -165,7 +165,7 @@ class Run:
                 yield record
 
     def record(self, record: Record) -> None:
-        """Keep an epoch: its row in losses.csv, and the model. Ctrl-C cannot separate the two."""
+        """Save an epoch: its row in losses.csv, and the model. Ctrl-C cannot separate the two."""
         if not self._mine:
             return
         with uninterrupted():
@@ -174,11 +174,11 @@ class Run:
             self.history.append(record)
 
     def draw(self) -> None:
-        """Draw every figure, from the model as it is."""
+        """Draw every figure of the current model."""
         if not self._mine:
             return
         start = time.perf_counter()
-        with import_plots().style.context("default"):  # the same with every user's matplotlibrc
+        with import_plots().style.context("default"):  # not the user's
             for name, figure in (self.figures or figures_of_the_report)(self).items():
                 with replacing(self.folder / name) as file:
                     figure.savefig(file, format="png", dpi=100)
@@ -256,7 +256,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of the flags, by name, that start a run with this config.json."""
+    """The values of the flags, by name, with which this config.json was written."""
     model, data_dir = config["model"], config["data_dir"]
     names = ("hidden", "latent", "lr_reconstruction", "lr_regularization", "dtype", "seed")
     return {
@@ -272,8 +272,8 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
 def load_data(name: str, data_dir: Path | None = None, *, sample: bool = False) -> data.Dataset:
     """The data set "MNIST" or "Fashion-MNIST", from `data_dir` or wherever it is found.
 
-    With `sample` it is the bundled sample of MNIST. The sample also stands in, with a message, for
-    an MNIST that is neither at hand nor can be downloaded, but not for a folder that was named.
+    With `sample` it is the bundled sample of MNIST. The sample also replaces MNIST, with a message,
+    if MNIST is neither found nor can be downloaded, unless a folder was given.
     """
     if sample:
         return data.mnist_sample()
@@ -293,12 +293,12 @@ def load_data(name: str, data_dir: Path | None = None, *, sample: bool = False) 
 def reopen(
     folder: Path, data_dir: Path | None = None, *, sample: bool = False, backend: str = "numpy"
 ) -> tuple[dict[str, Any], AdversarialAutoencoder, data.Dataset]:
-    """(config, model, data set) of the run in `folder`, as its last whole epoch left them.
+    """(config, model, data set) of the run in `folder`, after its last complete epoch.
 
-    The data are found as the run found them, unless `data_dir` or `sample` says where they are.
+    The data are found as in the run, unless `data_dir` or `sample` says where they are.
 
-    Raises InvalidInput if the folder holds no run, or the data are not the run's; BadFile if a file
-    is damaged; Unavailable if the data cannot be found; and OSError if a file cannot be read.
+    Raises InvalidInput if the folder holds no run, or the run had other data; BadFile if a file is
+    damaged; Unavailable if the data cannot be found; and OSError if a file cannot be read.
     """
     config = read_config(folder)
     model = AdversarialAutoencoder.load(folder / MODEL, backend=backend)
@@ -313,19 +313,19 @@ def reopen(
 
 def _check_model(folder: Path, config: Mapping[str, Any], model: AdversarialAutoencoder) -> None:
     if config["model"] != json.loads(json.dumps(model.config)):
-        raise BadFile(f"{folder} is damaged: its {MODEL} and its {CONFIG} belong to two runs")
+        raise BadFile(f"{folder} is damaged: its {MODEL} and its {CONFIG} come from two runs")
 
 
 def _check_data(folder: Path, config: Mapping[str, Any], dataset: data.Dataset) -> None:
     if config["data_sha256"] != _sha256(dataset):
         raise InvalidInput(
-            f"the run in {folder} was trained on {config['data']}, and {dataset.source} is not the "
+            f"the run in {folder} was trained on {config['data']}, but {dataset.source} is not the "
             "same data; name that data, or another folder"
         )
 
 
 def _sha256(dataset: data.Dataset) -> str:
-    """Of the images and labels: a data set may move between two runs, but not change."""
+    """The digest of the images and labels: a data set may move between runs, but not change."""
     digest = hashlib.sha256()
     for array in dataset[:4]:
         digest.update(f"{array.shape}".encode())
@@ -365,7 +365,7 @@ def _columns(model: AdversarialAutoencoder, classified: bool) -> list[str]:
 
 
 def _new_folder(name: str) -> Path:
-    """The first of runs/name-1, runs/name-2, … that does not exist, made."""
+    """Create the first of runs/name-1, runs/name-2, … that does not exist, and return it."""
     number = 1
     while True:
         folder = Path("runs") / f"{name}-{number}"
@@ -390,18 +390,18 @@ def figures_of_the_report(run: Run) -> dict[str, Any]:
 
 
 def import_plots() -> ModuleType:
-    """The module `plots`; raises Unavailable if matplotlib refuses its user's settings."""
+    """The module `plots`; raises Unavailable if matplotlib rejects the user's settings."""
     try:
         with uninterrupted():  # matplotlib does not survive an interrupted import
             from .. import plots
     except ValueError as error:
-        raise Unavailable(f"matplotlib refuses MPLBACKEND or matplotlibrc: {error}") from error
+        raise Unavailable(f"matplotlib rejects MPLBACKEND or matplotlibrc: {error}") from error
     return plots
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep the folder for this run, until the block or the process ends."""
+    """Lock the folder for this run until the block or the process ends."""
     if fcntl is None:
         yield
         return

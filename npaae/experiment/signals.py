@@ -16,19 +16,19 @@ from ..checks import InvalidInput, UserError
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM. It stops whatever Ctrl-C stops, in the same way."""
+    """SIGTERM, which stops a program in the same way as Ctrl-C."""
 
 
 def launch(main: Callable[[], None]) -> None:
     """Run `main` as a program.
 
-    A mistake of its user is one sentence on stderr, with status 2 for a wrong argument and 1 if the
-    machine lacks something. Ctrl-C is status 130 and SIGTERM 143. A defect keeps its traceback.
-    Under mpiexec the ranks are one program: see `parallel.one_program`.
+    A user's mistake prints one sentence to stderr; the status is 2 for a wrong argument and 1 for
+    anything else. Ctrl-C gives status 130 and SIGTERM 143. A bug keeps its traceback. Under mpiexec
+    the ranks act as one program: see `parallel.one_program`.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without "σ" is no error
+            stream.reconfigure(errors="backslashreplace")  # a terminal without "σ" is not an error
     signal.signal(signal.SIGTERM, _terminate)
     with _ending(), parallel.one_program(), _ending():
         main()
@@ -36,7 +36,7 @@ def launch(main: Callable[[], None]) -> None:
 
 @contextmanager
 def _ending() -> Iterator[None]:
-    """End the program with a sentence and a status, whatever its user can be told about."""
+    """End the program with a sentence and a status if the user can act on the error."""
     try:
         yield
     except UserError as error:
@@ -59,7 +59,7 @@ def _fail(message: str, status: int = 1) -> NoReturn:
     try:
         if sys.stdout:
             sys.stdout.flush()
-    except OSError:  # nobody reads it any more; Python would complain of that once more at its end
+    except OSError:  # the reader has gone; Python would report that once more at exit
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     with suppress(OSError):
