@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -260,6 +261,20 @@ def test_after_all_that_the_other_formulas_are_right_or_wait(damaged):
     assert {each["verdict"] for each in others} == {"right", "waits"}
     right = {each["code"] for each in others if each["verdict"] == "right"}
     assert right == set(homework.CODES) - set(DAMAGE)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="this system has no alarm")
+def test_an_endless_loop_ends_even_if_nobody_kills_it(tmp_path):
+    folder = write(tmp_path / "mine", {"layers.ReLU.forward": "while True: pass"})
+    worker = homework.Worker(folder)
+    try:
+        row = next(i for i, row in enumerate(homework.ROWS) if row.code == "layers.ReLU.forward")
+        worker.pipe.send((["layers"], row))
+        worker.process.join(60)
+        assert worker.process.exitcode == -signal.SIGALRM
+    finally:
+        worker.stop()
 
 
 @pytest.mark.parametrize(
