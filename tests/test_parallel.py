@@ -130,6 +130,14 @@ def fail(ranks, name):
     launch(main)
 
 
+def go_after_rank_0(path):
+    with parallel.rank_0_first():
+        if parallel.world().rank == 0:
+            time.sleep(0.5)
+            Path(path).touch()
+        assert Path(path).exists()
+
+
 @pytest.fixture
 def mpi():
     pytest.importorskip("mpi4py.MPI", reason="mpi4py is not installed: pip install -e '.[mpi]'")
@@ -213,6 +221,24 @@ def test_an_mpi_that_reads_a_gpus_memory_gets_the_gpus_arrays(mpi, monkeypatch):
     model = npaae.AdversarialAutoencoder(hidden=(4,), visible=9, backend="cupy", comm=comm)
     model.step(device.asarray(np.zeros((2, 9))), backend.generator(device, 0, backend.NOISE))
     assert given == ["waited", strict_device.DeviceArray] * 4
+
+
+@pytest.mark.parametrize(("name", "asked"), [("numpy", [True]), ("cupy", [])])
+def test_a_rank_on_numpy_asks_for_one_thread(mpi, name, asked, monkeypatch):
+    comm, threads = SimpleNamespace(Get_rank=int, Get_size=lambda: 2), []
+    comm.Split_type, comm.Get_info = lambda kind: comm, dict
+    one = SimpleNamespace(use=int)
+    cuda = SimpleNamespace(
+        Device=lambda number: one, runtime=SimpleNamespace(getDeviceCount=lambda: 1)
+    )
+    monkeypatch.setattr(backend, "one_blas_thread", lambda: threads.append(True))
+    parallel.Ranks(comm, np if name == "numpy" else SimpleNamespace(cuda=cuda))
+    assert threads == asked
+
+
+def test_other_ranks_wait_for_what_rank_0_downloads(mpi, tmp_path):
+    process = on_ranks(3, f"go_after_rank_0({str(tmp_path / 'downloaded')!r})")
+    assert process.returncode == 0, process.stderr
 
 
 def test_a_layer_that_draws_other_shapes_on_several_ranks_is_refused():
