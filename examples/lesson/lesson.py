@@ -4,6 +4,7 @@ import inspect
 import os
 import textwrap
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: the products here are small
@@ -57,6 +58,8 @@ def predicted(exercise: str, answer: Any, value: Callable[[], Any]) -> None:
     """Mark a predicted number: right if it is within 1 % of the value."""
     if answer is ...:
         _mark(exercise, None, "replace each ... in the cell above by a number")
+    elif not isinstance(answer, Real):
+        _mark(exercise, False, f"your prediction must be a number, got {answer!r}")
     else:
         right = abs(answer - value()) <= 0.01 * abs(value())
         _mark(exercise, right, f"your prediction is {answer:.4g}")

@@ -82,6 +82,34 @@ def test_what_it_shows_of_the_package_is_todays_code(path):
         )
 
 
+@pytest.fixture
+def lesson():
+    pytest.importorskip("IPython", reason="IPython is not installed: pip install 'npaae[notebook]'")
+    spec = importlib.util.spec_from_file_location("lesson", FOLDER / "lesson.py")
+    module = importlib.util.module_from_spec(spec)
+    with plt.rc_context():
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("answer", "result"),
+    [
+        (..., "not done yet; replace each ... in the cell above by a number"),
+        (0.2501, "right; your prediction is 0.2501"),
+        (np.float32(0.26), "WRONG; your prediction is 0.26"),
+        (float("nan"), "WRONG; your prediction is nan"),
+        ("1/4", "WRONG; your prediction must be a number, got '1/4'"),
+        ((0, 25), "WRONG; your prediction must be a number, got (0, 25)"),
+        (None, "WRONG; your prediction must be a number, got None"),
+    ],
+)
+def test_any_prediction_gets_a_mark(lesson, capsys, answer, result):
+    lesson.predicted("X", answer, lambda: 0.25)
+    assert capsys.readouterr().out == f"Exercise X: {result}.\n"
+    assert lesson.marks == {"X": result.startswith("right")}
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # IPython's, matplotlib's and PyTorch's own
 @each_notebook
