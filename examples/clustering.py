@@ -1,11 +1,11 @@
 """Cluster digits without a label: section 6 of Makhzani et al.
 
-Each category is named by the held-out image that the model is surest of, and the error is the share
-of images whose category has another name than their label. It is `semi_supervised.py` with no
-labels and more categories; --categories 16 and 30 are those of the paper.
+Each category is named after the label of its most confident held-out image, and the error is the
+share of images whose category has a different name from their label. It is `semi_supervised.py`
+with no labels and more categories; --categories 16 and 30 are the paper's settings.
 """
 
-from semi_supervised import main  # the program beside this one
+from semi_supervised import main  # in the same folder
 
 from npaae.experiment import launch
 

@@ -3,7 +3,7 @@
 The data set is downloaded on first use; --data-dir names a folder that holds it.
 """
 
-from mnist import main  # the program beside this one
+from mnist import main  # in the same folder
 
 from npaae.experiment import launch
 

@@ -113,7 +113,7 @@ CUTS = {  # patterns of what the docstrings give away
         r", and dx = m · dy",
     ],
     "losses": [r", +dL/dp = .*? / N"],
-    "optim": [r"\n\n        m ← .*? passes over memory fewer\."],
+    "optim": [r"\n\n        m ← .*? two passes over memory\."],
     "model": [],
 }
 

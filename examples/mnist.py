@@ -4,7 +4,7 @@ If the full MNIST is neither found nor can be downloaded, the bundled sample of 
 used. `fashion_mnist.py` is this program with another data set.
 """
 
-from results import print_results  # the program beside this one
+from results import print_results  # in the same folder
 
 import npaae
 from npaae.experiment import Run, launch, load_data, training_flags

@@ -1,11 +1,11 @@
 """Draw the digits in the plane, each category around its own head: section 7 of Makhzani et al.
 
-The decoder sees an image as a point of the plane: the head of its category, plus a style of two
-dimensions. plane.png shows these points. It is `semi_supervised.py` with cluster heads; --labels
+The decoder sees an image as a point in the plane, the head of its category plus a two-dimensional
+style. plane.png shows these points. It is `semi_supervised.py` with cluster heads; --labels
 1000 and --labels 0 --categories 20 are the paper's other two figures.
 """
 
-from semi_supervised import main  # the program beside this one
+from semi_supervised import main  # in the same folder
 
 from npaae.experiment import launch
 

@@ -1,11 +1,11 @@
 """Learn to classify digits from a hundred labels: section 5 of Makhzani et al.
 
-The model sees all training images and the labels of a few. The others teach it what a digit can
-look like; the few teach it what each is called. The last sixth of the training images is held out,
-and every epoch is measured on it. --evaluate measures a run on the test set, which is looked at
-nowhere else. `clustering.py`, `style.py` and `reduction.py` are this program with other settings.
+The model sees all training images and the labels of a few. The unlabelled images teach it what
+digits look like, and the labelled ones what they are called. The last sixth of the training images
+is held out, and every epoch is evaluated on it. Only --evaluate uses the test set. `clustering.py`,
+`style.py` and `reduction.py` are this program with other settings.
 
-Which images are labelled is drawn by the seed, the same number of each digit.
+The seed determines which images are labelled; there are equally many of each digit.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def main(
     name: str = "semi-supervised",
     *,
     about: str = __doc__.split("\n")[0],
-    epochs: int = 100,
+    epochs: int = 50,
     labels: int = 100,
     categories: int = 10,
     latent: int = 10,
@@ -33,9 +33,9 @@ def main(
 ) -> None:
     whole, several = {"type": "non-negative integer"}, {"type": "positive integer", "nargs": "+"}
     own = {
-        "--labels": ("how many images are labelled, 0 for none", labels, whole),
+        "--labels": ("number of labelled images, 0 for none", labels, whole),
         "--categories": ("categories of the code", categories, {"type": "positive integer"}),
-        "--hidden": ("hidden layer sizes", [1000, 1000], several),
+        "--hidden": ("hidden layer sizes", [500, 500], several),
     }
     flags = training_flags(name, epochs=epochs, about=about, own=own)
     digits = load_data("MNIST", flags.data_dir, sample=flags.sample)
@@ -51,7 +51,7 @@ def main(
             head_distance=head_distance,
             backend=flags.backend,
             seed=flags.seed,
-            comm=npaae.parallel.world(),  # which it refuses
+            comm=npaae.parallel.world(),  # of several ranks, which it refuses
         )
     if flags.evaluate:
         error = error_rate(model, kept, digits.test_images, digits.test_labels, flags.labels)
@@ -82,7 +82,7 @@ def main(
 
 
 def without_the_last_sixth(digits: Dataset) -> Dataset:
-    """The data set with the last sixth of its training images in place of its test images."""
+    """The data set with the last sixth of its training images as its test images."""
     n = len(digits.train_images) - len(digits.train_images) // 6
     return digits._replace(
         train_images=digits.train_images[:n],
@@ -94,7 +94,7 @@ def without_the_last_sixth(digits: Dataset) -> Dataset:
 
 
 def draw_labelled(digits: Dataset, count: int, seed: int) -> tuple[Any, Any] | None:
-    """(images, labels) of `count` training images, as many of each digit; all if there are no more.
+    """(images, labels) of `count` training images, equally many of each digit, or all there are.
 
     Raises InvalidInput if `count` is not a multiple of ten, or one digit has not enough images.
     """
@@ -116,7 +116,7 @@ def draw_labelled(digits: Dataset, count: int, seed: int) -> tuple[Any, Any] | N
 def train(
     model: CategoricalAutoencoder, digits: Dataset, labelled: Any, epochs: int
 ) -> Iterator[Record]:
-    """Train up to `epochs` epochs, with learning rates that fall to nothing in even steps."""
+    """Train up to `epochs` epochs, with learning rates that fall linearly to 0."""
     while model.epoch < epochs:
         for name, adam in model.adams().items():
             first = model.config[f"lr_{name.removesuffix('_adam')}"]
@@ -134,10 +134,10 @@ def train(
 def error_rate(
     model: CategoricalAutoencoder, digits: Dataset, images: Any, labels: Any, labelled: int
 ) -> float:
-    """The share of images whose category has another name than their label.
+    """The share of images whose category is not named after their label.
 
-    With labels, category k is digit k. Without, each category is named by the held-out image that
-    the model is surest of.
+    With labels, category k is digit k. Without, each category is named after its surest held-out
+    image.
     """
     names = np.arange(model.categories)
     if not labelled:

@@ -1,15 +1,15 @@
-"""Separate the style of a digit from what it says: section 4 of Makhzani et al.
+"""Separate the style of a digit from its identity: section 4 of Makhzani et al.
 
-With all labels, the category is the digit, so what remains for z is how it is written. In style.png
-each row has one style, taken from the image at its left, in all ten digits. It is
+With all labels, the category is the digit, so z holds how the digit is written. Each row of
+style.png shows all ten digits in the style of the image on its left. It is
 `semi_supervised.py` with all labels and a longer style.
 """
 
-from semi_supervised import main  # the program beside this one
+from semi_supervised import main  # in the same folder
 
 from npaae.experiment import launch
 
-ABOUT = "Separate the style of a digit from what it says"
+ABOUT = "Separate the style of a digit from its identity"
 
 if __name__ == "__main__":
-    launch(lambda: main("style", about=ABOUT, epochs=50, labels=60_000, latent=15))
+    launch(lambda: main("style", about=ABOUT, labels=60_000, latent=15))

@@ -1,4 +1,4 @@
-"""An adversarial autoencoder whose code is a category beside a style, with few labels or none.
+"""An adversarial autoencoder whose code is a category and a style, for few labels or none.
 
                     ┌─► y ──┬──► decoder ──► x̂     1 reconstruction   BCE(x̂, x)
     x ──► encoder ──┤       │                        moves encoder + decoder
@@ -10,10 +10,10 @@
                                                      moves encoder, for the labelled images
 
 The encoder ends in two heads: y, a softmax over the categories, and z, linear. A code c is (y, z).
-One discriminator compares y with one-hot draws, which makes y a decision. Another compares z with
-draws of the prior, which keeps the category out of z. With c in place of z, phases 1 to 3 are those
-of `AdversarialAutoencoder`, line by line. What is new is the softmax, two discriminators side by
-side, batch normalisation in the encoder and the decoder, noise on the images, and phase 4.
+One discriminator compares y with one-hot draws, which makes y nearly one-hot. Another compares z
+with draws of the prior, which keeps the category out of z. With c in place of z, phases 1 to 3 are
+those of `AdversarialAutoencoder`. New are the softmax, two discriminators side by side, batch
+normalisation in the encoder and the decoder, noise on the images, and phase 4.
 
 Source: A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow, B. Frey, "Adversarial Autoencoders",
 arXiv:1511.05644, sections 4 to 7.
@@ -34,7 +34,7 @@ from .model import AdversarialAutoencoder
 from .optim import Adam
 from .priors import Prior, gaussian
 
-REPULSION = 1e-3  # of cluster heads, in units of the reconstruction loss
+REPULSION = 1e-3  # the weight of the repulsion of cluster heads in the loss
 
 
 def softmax(xp: ModuleType, logits: Array) -> Array:
@@ -52,8 +52,9 @@ def softmax_cross_entropy(xp: ModuleType, logits: Array, labels: Array) -> tuple
 
         L = 1/n Σ_i [ln Σ_m e^(l_im) − l_ij],  j = labels_i,      dL/dl_im = (p_im − [m = j]) / n
 
-    Derivation: −ln p_ij = −ln (e^(l_ij) / Σ_m e^(l_im)). The derivative of ln Σ_m e^(l_m) by l_m is
-    e^(l_m) / Σ e^(l) = p_m. With the largest logit of the row subtracted, nothing overflows.
+    Derivation: −ln p_ij = −ln (e^(l_ij) / Σ_m e^(l_im)). The derivative of ln Σ_m e^(l_m) with
+    respect to l_m is e^(l_m) / Σ e^(l) = p_m. With the largest logit of the row subtracted, nothing
+    overflows.
 
     logits: (n, k). labels: (n,) integers in 0 … k − 1, not checked here. dL/dl: (n, k).
     """
@@ -66,7 +67,7 @@ def softmax_cross_entropy(xp: ModuleType, logits: Array, labels: Array) -> tuple
 
 
 class PartialSoftmax:
-    """The encoder's two heads: the first k columns go through the softmax, the others pass.
+    """The encoder's two heads: softmax of the first k columns, and the others unchanged.
 
     x and y are (n, k + d). In a row of the first k columns, with p = softmax(l) and dp = dL/dp,
 
@@ -93,7 +94,7 @@ class PartialSoftmax:
 
 
 class Noise:
-    """y = x + std ε to train, with ε standard normal, and y = x to evaluate; dx = dy."""
+    """y = x + std ε in training, with ε standard normal, and y = x in evaluation; dx = dy."""
 
     def __init__(self, xp: ModuleType, std: float) -> None:
         self.xp, self.std = xp, std
@@ -115,9 +116,9 @@ class Noise:
 class BatchNorm:
     """y = γ n + β with n = (x − μ) / s, where μ and s² are each column's mean and variance + ε.
 
-    x, n and y are (n, k), γ and β (k,). To train, μ and s² are those of the batch; to evaluate,
-    running averages of them, which training keeps in `mean` and `variance`. Every element of x
-    moves μ and s too. With d = γ dy, and means over the rows,
+    x, n and y are (n, k), γ and β (k,). In training, μ and s² are computed from the
+    batch; in evaluation they are running averages, kept in `mean` and `variance`. Every element of
+    x also affects μ and s. With d = γ dy, and means over the rows,
 
         dx = (d − mean(d) − n · mean(d · n)) / s,      dγ = Σ_i dy_i n_i,      dβ = Σ_i dy_i
 
@@ -126,7 +127,7 @@ class BatchNorm:
     """
 
     parameters = ("gamma", "beta")
-    statistics = ("mean", "variance")  # what training changes without a gradient
+    statistics = ("mean", "variance")  # changed by training, but without a gradient
     epsilon = 1e-5
     share = 0.02  # of the running averages that a batch replaces
 
@@ -168,7 +169,7 @@ class BatchNorm:
 
 
 class SideBySide(Sequential):
-    """Networks that each see columns of their own: y = (f_1(x_1), f_2(x_2), …).
+    """Networks that each see their own columns: y = (f_1(x_1), f_2(x_2), …).
 
     widths: the number of columns that each sees. Each has one output, so y is (n, networks). No
     gradient passes from one to another: each is trained as if it were alone.
@@ -198,11 +199,11 @@ class SideBySide(Sequential):
 
 
 class ClusterHeads(Dense):
-    """A place for each category, and the style around it: e = y W + b + z.
+    """A position for each category, with the style added to it: e = y W + b + z.
 
     x = (y, z) is (n, k + d) and e (n, d). A one-hot y picks its row of W, the head of its category.
-    At first the heads lie scattered over `distance`, by which `repulsion` will keep them apart.
-    Source: section 7 of the AAE paper.
+    Initially the heads are scattered on the scale of `distance`, below which `repulsion` pushes
+    them apart. Source: section 7 of the AAE paper.
     """
 
     def __init__(self, xp: ModuleType, W: Array, b: Array, distance: float) -> None:
@@ -233,12 +234,12 @@ def repulsion(xp: ModuleType, W: Array, distance: float) -> tuple[Array, Array]:
 
         dL/dw_i = −Σ_{j near i} (w_i − w_j) / |w_i − w_j|,      near: 0 < |w_i − w_j| < distance
 
-    Each pair that is too near is pushed apart by a force of 1. Source: the AAE paper, section 7.
+    Each pair that is too close is pushed apart with force 1. Source: the AAE paper, section 7.
     """
     difference = W[:, None] - W  # (k, k, d)
     length = xp.sqrt((difference * difference).sum(axis=2))  # (k, k)
     near = (length > 0) & (length < distance)
-    loss = (near * (distance - length)).sum() / 2  # each pair stands there twice
+    loss = (near * (distance - length)).sum() / 2  # each pair is counted twice
     push = near / xp.where(near, length, 1)
     return loss, -(push[:, :, None] * difference).sum(axis=1)
 
@@ -246,15 +247,15 @@ def repulsion(xp: ModuleType, W: Array, distance: float) -> tuple[Array, Array]:
 class CategoricalAutoencoder(AdversarialAutoencoder):
     """An autoencoder whose codes are (y, z): a category of k, and a style of d dimensions.
 
-    categories: k. latent: d. prior: of z, as in `AdversarialAutoencoder`; y* is one-hot, and every
-    category as likely as another. noise: the standard deviation of the normal noise that is added
-    to the encoder's images to train. lr_…: Adam's learning rates, one for each phase. beta1: of
-    the Adams of phases 2 and 3.
+    categories: k. latent: d. prior: of z, as in `AdversarialAutoencoder`; y* is one-hot, with all
+    categories equally likely. noise: the standard deviation of the normal noise added to the images
+    in training. lr_…: Adam's learning rates, one per phase. beta1: Adam's β₁ in phases 2 and 3.
 
     head_distance: if positive, the decoder sees y and z only through `ClusterHeads`, and heads
-    that are nearer to each other than this are pushed apart.
+    closer to each other than this are pushed apart.
 
-    A code, as `encode` returns it and `decode` takes it, is (n, k + d): y beside z. `step` and
+    A code, as `encode` returns it and `decode` takes it, is (n, k + d): the columns of y, then
+    those of z. `step` and
     `npaae.train` take labelled images for phase 4. Losses, the other arguments, attributes and
     errors are those of `AdversarialAutoencoder`. The loss of phase 2, and that of phase 3, is the
     mean over the two discriminators, so that their values at equilibrium are the same.
@@ -389,9 +390,9 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         return *losses, loss
 
     def reconstruction_gradient(self, x: Array, rng: Generator | None) -> Array:
-        """Phase 1, as in `AdversarialAutoencoder`; with cluster heads L has 1e-3 · `repulsion` too.
+        """Phase 1, as in `AdversarialAutoencoder`; with heads, 1e-3 · `repulsion` is added.
 
-        In that unit it adds little to L, and is still the larger part of the gradient of the heads.
+        With this weight it adds little to L, but is still most of the gradient of the heads.
         """
         loss = super().reconstruction_gradient(x, rng)
         if self.config["head_distance"]:
@@ -411,7 +412,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         outputs, caches = classifier.forward(x, rng)  # (n, k + d)
         k = self.categories
         loss, dlogits = softmax_cross_entropy(self.xp, outputs[:, :k], labels)
-        doutputs = self.xp.zeros_like(outputs)  # which they stay for the style
+        doutputs = self.xp.zeros_like(outputs)  # the style's columns stay 0
         doutputs[:, :k] = dlogits
         classifier.backward(doutputs, caches, inputs=False)
         return loss
@@ -421,7 +422,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         return super().adams() | {"classification_adam": self.classification_adam}
 
     def arrays(self) -> dict[str, Array]:
-        """Every array that training changes, by name; the running averages among them."""
+        """Every array that training changes, by name, including the running averages."""
         return super().arrays() | {
             f"{network}.{i}.{name}": getattr(layer, name)
             for network in ("encoder", "decoder")

@@ -1,19 +1,19 @@
-"""The layers: each forward pass and, beside it, the derivative that one works out on paper.
+"""The layers: each forward pass and, beside it, the derivative, as derived on paper.
 
     y, cache = layer.forward(x, rng)        # rng: a random generator to train, None to evaluate
     dx       = layer.backward(dy, cache)    # dy = dL/dy and dx = dL/dx, for any scalar loss L
 
-A layer keeps no activations. All that the backward pass needs is in the cache, which the caller
-holds, so a second forward pass cannot spoil the backward pass of the first. Rows are samples: x is
-(n, features). No argument is written to. `xp` is the array module, NumPy or CuPy.
+A layer keeps no activations. Everything that the backward pass needs is in the cache, which the
+caller keeps, so a second forward pass cannot affect the backward pass of the first. Rows are
+samples: x is (n, features). Arguments are not modified. `xp` is the array module, NumPy or CuPy.
 
 A layer with parameters also has
 
     layer.parameters = ("W", "b")           # the names of its attributes that are learned
     layer.parameter_gradients(dy, cache)    # writes dL/dW into layer.dW, dL/db into layer.db
 
-and, if it draws its initial parameters, `initialise(rng)`. Nothing here asks for a layer's class:
-any object with these members is a layer, and `Sequential`, `flatten`, Adam, checkpoints and
+and, if it draws its initial parameters, `initialise(rng)`. Nothing here checks the class of a
+layer: any object with these members is a layer, and `Sequential`, `flatten`, Adam, checkpoints and
 `gradcheck` treat it like those below.
 """
 
@@ -34,8 +34,8 @@ class Dense:
 
         y_ij = Σ_k x_ik W_kj + b_j   ⇒   dx = dy Wᵀ,   dW = xᵀ dy,   db_j = Σ_i dy_ij
 
-    The three gradients are two methods, because a frozen layer needs only the first and the first
-    layer of a network only the others.
+    Two methods compute the three gradients, because a frozen layer needs only dx, and the first
+    layer of a network only dW and db.
     """
 
     parameters = ("W", "b")
@@ -66,7 +66,7 @@ class Dense:
         return dy @ self.W.T  # (n, fan_out) @ (fan_out, fan_in) -> (n, fan_in)
 
     def parameter_gradients(self, dy: Array, cache: Array) -> None:
-        """dW = xᵀ dy and db = Σ_i dy_i, written over what `dW` and `db` held."""
+        """dW = xᵀ dy and db = Σ_i dy_i, overwriting `dW` and `db`."""
         x = cache
         self.xp.matmul(x.T, dy, out=self.dW)  # (fan_in, n) @ (n, fan_out) -> (fan_in, fan_out)
         self.xp.sum(dy, axis=0, out=self.db)  # (n, fan_out) -> (fan_out,)
@@ -110,25 +110,25 @@ class Sigmoid:
 class Dropout:
     """Inverted dropout: y = m · x, elementwise, for any shape, and dx = m · dy.
 
-    m is 0 with probability p and 1 / (1 − p) otherwise, each element on its own, so that E[y] = x
-    and evaluation is the identity. p is `rate`, rounded to a multiple of 1/65,536, because each
-    element is decided by 16 random bits. Source: Srivastava et al., "Dropout", JMLR 15 (2014),
+    m is 0 with probability p and 1 / (1 − p) otherwise, independently for each element, so that
+    E[y] = x and evaluation is the identity. p is `rate`, rounded to a multiple of 1/65,536, because
+    each element is decided by 16 random bits. Source: Srivastava et al., "Dropout", JMLR 15 (2014),
     section 10, with the scale moved from test time to training time.
 
-    Raises InvalidInput for a rate outside [0, 1), or so near 1 that it is rounded to 1.
+    Raises InvalidInput for a rate outside [0, 1), or so close to 1 that it rounds to 1.
     """
 
     def __init__(self, xp: ModuleType, rate: float) -> None:
         self.xp = xp
         self.rate = fraction("rate", rate)
-        self.threshold = round(2**16 * self.rate)  # the number of 16-bit words that drop
+        self.threshold = round(2**16 * self.rate)  # the number of 16-bit values that drop
         if self.threshold == 2**16:
             raise InvalidInput(f"rate must be at least 2**-17 below 1, got {rate!r}")
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, Array | None]:
         """y = m · x, with m drawn from `rng`; without `rng`, y = x. The cache is m, or None.
 
-        Raises InvalidInput if x is not of a floating-point type, in which 1 / (1 − p) is lost.
+        Raises InvalidInput if x does not have a floating-point type: 1 / (1 − p) would be lost.
         """
         if rng is None or self.threshold == 0:
             return x, None
@@ -167,7 +167,7 @@ class Sequential:
         self.layers = list(layers)
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, list[Any]]:
-        """(y, caches), one cache a layer. With `rng` dropout is on, without it off."""
+        """(y, caches), one cache per layer. Dropout is on if `rng` is given."""
         caches = []
         for layer in self.layers:
             x, cache = layer.forward(x, rng)
@@ -180,8 +180,8 @@ class Sequential:
         """The chain rule: each layer turns the gradient at its output into the one at its input.
 
         With `parameters`, every layer that has any writes their gradients; without, the network is
-        frozen and nothing of it is written. Returns dL/dx, or None without `inputs`, which stops
-        at the first layer that learns and saves a matrix product that nothing upstream wants.
+        frozen and none are written. Returns dL/dx, or None without `inputs`: the pass then stops at
+        the first layer with parameters, which saves a matrix product.
         """
         for i in reversed(range(len(self.layers))):
             layer, cache = self.layers[i], caches[i]
@@ -205,7 +205,7 @@ class Sequential:
 
 
 def named_parameters(layer: Any) -> Iterator[tuple[str, Any, str]]:
-    """(label, layer, name) of every parameter, in order: "W" of a layer, "0.W" of a network."""
+    """(label, layer, name) of every parameter, in order: "W" for a layer, "0.W" for a network."""
     for name in getattr(layer, "parameters", ()):
         yield name, layer, name
     for i, part in enumerate(getattr(layer, "layers", ())):
@@ -234,8 +234,8 @@ def parameter_count(sizes: Sequence[int]) -> int:
 def flatten(xp: ModuleType, networks: Iterable[Sequential]) -> tuple[Array, Array]:
     """(theta, gradient): one flat vector of all parameters, and one of their gradients.
 
-    Every parameter of the networks becomes a view of theta, in order, and its gradient the view of
-    the same place in `gradient`: what changes the vector changes the network, and the reverse.
+    Every parameter of the networks becomes a view of theta, in order, and its gradient a view of
+    the same slice of `gradient`. Changing the vector changes the network, and vice versa.
     """
     owned = [named for network in networks for named in named_parameters(network)]
     theta = xp.concatenate([getattr(layer, name).ravel() for _, layer, name in owned])

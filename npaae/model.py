@@ -38,39 +38,39 @@ from .optim import Adam
 from .parallel import Ranks, RowsOf
 from .priors import Divisible, Prior, gaussian, to_config
 
-ROWS_AT_ONCE = 1000  # evaluation goes through the networks in pieces, to bound its memory
+ROWS_AT_ONCE = 1000  # evaluation goes through the networks in pieces, to limit its memory
 
 
 class AdversarialAutoencoder:
-    """An autoencoder whose codes are made to follow a prior.
+    """An autoencoder whose codes follow a prior.
 
     hidden: the widths of the encoder's hidden layers. The decoder mirrors them, and the
-    discriminator has the same. latent, visible: the dimensions of a code and of an image.
+    discriminator uses the same. latent, visible: the dimensions of a code and of an image.
 
     prior: a function (rng, n, dim) -> (n, dim) samples, or one of `npaae.priors`.
 
-    classes: 0, or the number of classes of which the discriminator is told (section 2.3 of the AAE
-    paper). It then sees each code beside its one-hot label, which has one more place for
+    classes: 0, or the number of classes that the discriminator is told about (section 2.3 of the
+    AAE paper). It then sees each code beside its one-hot label, which has an extra position for
     "unlabelled", and each class goes to its own part of the prior. The prior must have parts:
-    `gaussian_mixture` or `swiss_roll`. The real codes take the labels of the batch, so what is
-    imposed is the prior with its parts weighted by the frequencies of the classes, while `sample`
-    draws all parts equally often. In MNIST the frequencies differ by up to a fifth.
+    `gaussian_mixture` or `swiss_roll`. Draws from the prior use the labels of the batch, so the
+    imposed prior has its parts weighted by the frequencies of the classes, while `sample` draws all
+    parts equally often. In MNIST the frequencies differ by up to a fifth.
 
     dropout, discriminator_dropout: rates in [0, 1) after the hidden layers of the encoder and the
     decoder, and of the discriminator. lr_reconstruction, lr_regularization: Adam's learning rates
-    in (0, 1], of phase 1 and of phases 2 and 3.
+    in (0, 1], for phase 1 and for phases 2 and 3.
 
     backend: "numpy", "cupy" or "auto". dtype: "float32" to run, "float64" to audit. seed: a
-    non-negative integer, which fixes the initial weights and all that training draws.
+    non-negative integer, which fixes the initial weights and everything drawn in training.
 
-    comm: an mpi4py communicator, on whose ranks this model is trained; see `npaae.parallel`.
+    comm: an mpi4py communicator, whose ranks train this model; see `npaae.parallel`.
 
     Attributes: `theta`, the flat parameter vector on the backend, in the order encoder, decoder,
     discriminator; `gradient`, of the same layout; `encoder`, `decoder` and `discriminator`, whose
-    parameters are views of the two; `epoch`, the number of epochs trained. The decoder and the
-    discriminator end in logits: σ is part of the losses, and `decode` applies it.
+    parameters and gradients are views of these two; `epoch`, the number of epochs trained. The
+    decoder and the discriminator end in logits: σ is part of the losses, and `decode` applies it.
 
-    A subclass that overrides `network` trains networks of other layers.
+    A subclass that overrides `network` trains networks with other layers.
 
     Raises InvalidInput (a ValueError) for an argument outside its range, for a prior that does not
     draw (n, dim) finite numbers, and for more parameters than memory holds; Unavailable (a
@@ -133,7 +133,7 @@ class AdversarialAutoencoder:
         rng = generator(np, seed, WEIGHTS)
         for network in networks:
             network.initialise(rng)
-        self._try_prior()  # last, because only a model of possible sizes can draw samples
+        self._try_prior()  # last, because only a model that fits into memory can draw samples
 
         ends = np.cumsum([network.size for network in networks]).tolist()
         encoder, autoencoder = slice(ends[0]), slice(ends[1])
@@ -179,15 +179,15 @@ class AdversarialAutoencoder:
     def step(self, x: Array, rng: Generator, labels: Array | None = None) -> tuple[Array, ...]:
         """Train on one batch: the three phases in order, with dropout on in each.
 
-        x: (n, visible) on the backend, uint8 or floats in [0, 1], whose values are not checked
-        here. rng: the backend's random generator, for the dropout masks and the prior's samples.
-        labels: (n,) integers on the backend if the model has classes, `classes` itself meaning
+        x: (n, visible) on the backend, uint8 or floats in [0, 1]; the values are not checked here.
+        rng: the backend's random generator, for the dropout masks and the prior's samples. labels:
+        (n,) integers on the backend if the model has classes, `classes` itself meaning
         "unlabelled", not checked here either; None otherwise.
 
-        Returns the losses (reconstruction, discriminator, generator), each taken before its phase's
-        update, as 0-dimensional values on the backend. If the discriminator cannot tell the codes
-        from the prior, its loss, a sum of two means, is 2 ln 2 = 1.386, and the generator's is
-        ln 2 = 0.693.
+        Returns the losses (reconstruction, discriminator, generator), each computed before the
+        update of its phase, as 0-dimensional values on the backend. If the discriminator cannot
+        tell the codes from the prior, its loss, a sum of two means, is 2 ln 2 = 1.386, and the
+        generator's is ln 2 = 0.693.
         """
         x = as_rows(self.xp.asarray(x), self.visible)
         if (labels is None) != (self.classes == 0):
@@ -234,12 +234,12 @@ class AdversarialAutoencoder:
         """Phase 2: L = BCE(D(z*), 1) + BCE(D(z), 0), each a mean over n, for z* from the prior.
 
         Writes dL/dθ of the discriminator into `gradient` and returns L. codes: z, (n, latent),
-        taken as constants. labels: of z and of z*, so that only the codes differ.
+        treated as constants. labels: shared by z and z*, so that only the codes differ.
         """
         n = len(codes)
         real = self._beside(self.draw_prior(rng, n, labels), labels)
         fake = self._beside(codes, labels)
-        # One batch of both, so that one forward pass makes one set of caches.
+        # Both form one batch, so that one forward pass gives one set of caches.
         logits, caches = self.discriminator.forward(self.xp.concatenate((real, fake)), rng)
         real_loss, dreal = bce_with_logits(self.xp, logits[:n], 1.0)  # logits: (2n, 1)
         fake_loss, dfake = bce_with_logits(self.xp, logits[n:], 0.0)
@@ -277,12 +277,12 @@ class AdversarialAutoencoder:
     def draw_prior(self, rng: Generator, n: int, labels: Array | None = None) -> Array:
         """n samples of the prior, (n, latent), on the backend and in the model's dtype.
 
-        With labels, (n,), each sample is of the part of its class, at the position
-        (label + u) / classes of the prior with u uniform in [0, 1), and of the whole if unlabelled.
+        With labels, (n,), each sample is from the part of its class, at the position (label + u) /
+        classes of the prior with u uniform in [0, 1), or from the whole prior if unlabelled.
 
         Raises InvalidInput unless the prior returns real numbers of that shape.
         """
-        if isinstance(rng, RowsOf):  # the batch's samples, of which this rank takes its own
+        if isinstance(rng, RowsOf):  # draws for the whole batch and keeps this rank's rows
             return self.draw_prior(rng.whole, rng.n, rng.labels)[rng.rows]
         if labels is None:
             samples = self.prior(rng, n, self.latent)
@@ -299,7 +299,7 @@ class AdversarialAutoencoder:
         return samples.astype(self.dtype, copy=False)
 
     def _try_prior(self) -> None:
-        """Find out now, not in the middle of the first step, whether the prior does its work."""
+        """Check now, not during the first step, that the prior works."""
         if self.classes and not isinstance(self.prior, Divisible):
             raise InvalidInput(
                 "prior must have parts for the classes, as gaussian_mixture has, "
@@ -379,7 +379,7 @@ class AdversarialAutoencoder:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the whole model, optimisers included, to `path` (usually .npz).
 
-        The file is replaced in one step. A prior of your own cannot be written: pass it to `load`.
+        The file is replaced atomically. A custom prior cannot be saved: pass it to `load`.
         Raises CannotWrite (an OSError).
         """
         checkpoint.save(self, path)
@@ -393,13 +393,13 @@ class AdversarialAutoencoder:
         prior: Prior | None = None,
         comm: Any = None,
     ) -> Self:
-        """The model that `save` wrote, on either backend. It trains on as if it had never stopped.
+        """The model that `save` wrote, on either backend. It trains on as if it had not stopped.
 
         prior: replaces the saved one; needed if the model was trained with a prior of your own.
-        comm: as in the constructor; any number of ranks continues what another number began.
+        comm: as in the constructor; the number of ranks may differ from that of the saved run.
 
         Raises BadFile (a ValueError) if the file does not hold a whole model, OSError if it cannot
-        be read, and InvalidInput if it needs a prior and got none, or one that does not work.
+        be read, and InvalidInput if a prior is needed but missing, or does not work.
         """
         return checkpoint.load(cls, path, backend, prior, comm)
 

@@ -13,16 +13,17 @@ class Adam:
         m ← β₁ m + (1 − β₁) g         m̂ = m / (1 − β₁ᵗ)
         v ← β₂ v + (1 − β₂) g²        v̂ = v / (1 − β₂ᵗ)         θ ← θ − α m̂ / (√v̂ + ε)
 
-    It keeps M = m / (1 − β₁) and V = v / (1 − β₂) instead, which obey M ← β₁ M + g and
+    The class stores M = m / (1 − β₁) and V = v / (1 − β₂) instead, which obey M ← β₁ M + g and
     V ← β₂ V + g². With c = √((1 − β₂) / (1 − β₂ᵗ)), so that √v̂ = c √V, the same update is
 
         θ ← θ − α (1 − β₁) / ((1 − β₁ᵗ) c) · M / (√V + ε / c)
 
-    in which all but the last factor is one number a step: two passes over memory fewer.
+    where all but the last factor is one number per step, which saves two passes over memory.
 
-    `parameters` and `gradient` are flat and of one size. A step reads both and writes the first.
+    `parameters` and `gradient` are flat vectors of the same size. A step reads both and updates
+    `parameters`.
 
-    Raises InvalidInput if they are not, and for α outside (0, 1], β outside [0, 1) or ε ≤ 0.
+    Raises InvalidInput for other shapes, and for α outside (0, 1], β outside [0, 1) or ε ≤ 0.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Adam:
         self.t = 0
 
     def step(self) -> None:
-        """Move the parameters once, by the gradient as it stands."""
+        """Update the parameters once with the current gradient."""
         self.t += 1
         c = sqrt((1 - self.beta2) / (1 - self.beta2**self.t))
         rate = self.learning_rate * (1 - self.beta1) / ((1 - self.beta1**self.t) * c)
@@ -87,10 +88,10 @@ def _update(
 def _flush(xp: ModuleType, M: Array) -> None:
     """Set the entries of M that are smaller than 1e-30 to 0, before they become denormal.
 
-    The entry of a parameter whose gradient has become 0 decays by β₁ a step. In float32 it falls
+    If a parameter's gradient becomes 0, its entry decays by β₁ per step. In float32 it falls
     below 1e-38, where a processor computes many times slower, 175 steps after 1e-30.
 
-    An entry m that is left out no longer moves its parameter at the steps k = 1, 2, … that follow,
+    Without an entry m, its parameter no longer moves, in each of the following steps k = 1, 2, …,
     by α (1 − β₁) / ((1 − β₁ᵗ⁺ᵏ) c) · β₁ᵏ m / (√V + ε / c) each. As √V ≥ 0, these add up to at most
 
         α β₁ |m| / (ε (1 − β₁ᵗ)),
