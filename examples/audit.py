@@ -211,15 +211,26 @@ def dropout_off(rng: Rng) -> float:
 
 
 def own_cache(rng: Rng) -> float:
-    """Forward A, forward B, backward A: against forward A, backward A."""
+    """Forward A, forward B, backward A: against forward A, backward A; parameters included."""
     a, b, dy = read_only(rng.standard_normal((3, 4, 5)))
     dense = layers.Dense(np, rng.standard_normal((5, 5)), np.zeros(5))
     differing = 0
     for layer in (dense, layers.ReLU(np), layers.Sigmoid(np), a_dropout(rng)[1]):
+        names = getattr(layer, "parameters", ())
+
+        def gradients(cache: Any, layer: Any = layer, names: Any = names) -> list[Array]:
+            if names:
+                layer.parameter_gradients(dy, cache)
+            return [
+                layer.backward(dy, cache),
+                *(getattr(layer, f"d{name}").copy() for name in names),
+            ]
+
         _, cache = layer.forward(a, rng)
-        expected = layer.backward(dy, cache)
+        expected = gradients(cache)
         layer.forward(b, rng)
-        differing += int(np.sum(layer.backward(dy, cache) != expected))
+        pairs = zip(gradients(cache), expected, strict=True)
+        differing += sum(int(np.sum(found != right)) for found, right in pairs)
     return float(differing)
 
 
@@ -259,6 +270,22 @@ def network_parameters(rng: Rng) -> float:
     return max(gradcheck.parameters(network, x, seed=a_seed(rng)).values())
 
 
+def network_without(rng: Rng) -> float:
+    """What of a backward pass is computed although nobody wants it, or lost with it."""
+    network, x = a_network(rng, 0.0)
+    y, caches = network.forward(x)
+    dx = network.backward(np.ones_like(y), caches)
+    owned = [(layer, f"d{name}") for _, layer, name in layers.named_parameters(network)]
+    right = [getattr(*place).copy() for place in owned]
+    for place in owned:
+        getattr(*place)[...] = nan
+    frozen = network.backward(np.ones_like(y), caches, parameters=False)
+    written = sum(not np.isnan(getattr(*place)).all() for place in owned)
+    returned = network.backward(np.ones_like(y), caches, inputs=False) is not None
+    differing = sum(np.sum(getattr(*p) != g) for p, g in zip(owned, right, strict=True))
+    return float(np.sum(frozen != dx) + written + returned + differing)
+
+
 WEIGHTS, BIASES = (partial(dense_parameter, name=name) for name in "Wb")
 ROWS += [
     Row("dense: y = x W + b", "layers.Dense.forward", AGAIN, 1e-12, dense_value),
@@ -287,6 +314,7 @@ ROWS += [
     Row("network: the chain rule, dx", "layers.Sequential.backward", EVERY, 1e-7, network_input),
     Row("network: the chain rule, dW and db of each", "layers.Sequential.backward",
         EVERY, 1e-7, network_parameters),
+    Row("network: frozen, or without dx", "layers.Sequential.backward", EQUAL, 0, network_without),
 ]  # fmt: skip
 
 

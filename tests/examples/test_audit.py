@@ -115,6 +115,10 @@ BUGS = {
         (ReLU.forward, "(x, 0), x => (x, 0), vars(self).update(x=x) or self"),
     ],
     "network: dense, ReLU, dropout, …, dense": [(Sequential.forward, "x, rng) => x)")],
+    "network: frozen, or without dx": [
+        (Sequential.backward, "parameters and hasattr => hasattr"),
+        (Sequential.backward, "not inputs and not any => False and not any"),
+    ],
     "network: the chain rule, dx": [(Sequential.backward, "caches[i] => caches[0]")],
     "network: the chain rule, dW and db of each": [
         (Sequential.backward, "if parameters and => if i and")
@@ -296,6 +300,20 @@ def test_layers_of_ones_own_are_judged_by_the_same_rows(monkeypatch):
     monkeypatch.setattr(audit, "layers", SimpleNamespace(**vars(layers) | {"Dense": Own}))
     for factor in (1, 1.001):
         assert audit.examine(BY_FORMULA["dense: dx = dy Wᵀ"], cases=3).holds == (factor == 1)
+
+
+def test_a_layer_that_keeps_its_input_turns_the_row_of_caches_red(monkeypatch):
+    class Keeping(Dense):
+        def forward(self, x, rng=None):
+            self.kept = x
+            return super().forward(x, rng)
+
+        def parameter_gradients(self, dy, cache):
+            super().parameter_gradients(dy, self.kept)
+
+    monkeypatch.setattr(audit, "layers", SimpleNamespace(**vars(layers) | {"Dense": Keeping}))
+    row = BY_FORMULA["every layer: backward uses its own forward"]
+    assert not audit.examine(row, cases=3).holds
 
 
 # The program
