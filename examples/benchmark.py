@@ -666,10 +666,11 @@ def main() -> None:
     about = "of npaae's turns; the others do as many steps (default: 15)"
     add("--seconds", type="positive number", default=15, help=about)
     add("--backend", choices=("numpy", "cupy"), default="numpy", help="cupy: on a GPU")
-    add("--growth", action="store_true", help="time other batch sizes and widths instead")
-    add("--ranks", action="store_true", help="time npaae on several ranks of MPI instead")
+    instead = parser.add_mutually_exclusive_group().add_argument
+    instead("--growth", action="store_true", help="time other batch sizes and widths instead")
+    instead("--ranks", action="store_true", help="time npaae on several ranks of MPI instead")
     about = "time the whole experiment of the report instead (default: 100 epochs)"
-    add("--whole-run", type=number, nargs="?", const=100, metavar="EPOCHS", help=about)
+    instead("--whole-run", type=number, nargs="?", const=100, metavar="EPOCHS", help=about)
     parser.add_data_flags(sample=True)
     flags = parser.parse_args()
 
