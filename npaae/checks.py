@@ -15,6 +15,8 @@ import numpy as np
 if TYPE_CHECKING:  # backend itself raises the exceptions of this module
     from .backend import Array, HostArray
 
+REAL, WHOLE = "fiu", "iu"  # the kinds of NumPy's types that hold real numbers and integers
+
 
 class UserError(Exception):
     """A mistake that the user can fix: the message names the argument or file, rule and value."""

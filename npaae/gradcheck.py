@@ -50,6 +50,14 @@ Function: TypeAlias = Callable[[Array], Any]
 
 STEP = 1e-5
 AGREEMENT = 1e-8  # the largest error of two derivatives that agree to within the uncertainty
+POWERS, FACTOR = range(-5, 5), 8.0  # of the steps that are tried, as multiples of the first
+
+# The scatter of f's values is measured at these parts of the first step, by fourth differences. For
+# a smooth function they vanish over such short distances. What is left is rounding, whose variance
+# they multiply by 70 (Moré and Wild, "Estimating computational noise", 2011).
+NEAR, ORDER, AMPLIFIED = np.arange(9) / 10_000, 4, 70
+NOISE = 8  # times the scatter is hardly ever exceeded
+SINGLE = 1e-10  # a relative scatter above this is that of float32
 ELEMENTS = 300  # a parameter with more of them is checked along directions
 DIRECTIONS = 20
 
@@ -91,7 +99,7 @@ def elementwise(
         steps = STEP * np.maximum(1, np.abs(x))
     else:
         steps = np.full_like(x, positive("step", step))
-    anywhere = np.random.default_rng(0).uniform(-1, 1, x.shape)  # f may be flat along `steps`
+    anywhere = _cotangent(x, 0)  # because f may be flat along `steps`
     probe = _Probe(f, x, gradient, pattern, steps * anywhere)
     worst, resolved = Error(0.0), x.size == 0
     for i in np.ndindex(x.shape):
@@ -169,22 +177,21 @@ def parameters(layer: Any, x: Array, *, seed: int = 0) -> dict[str, Error]:
     written to another one has the error inf, because an optimiser would not see it.
     """
     _require_alike(x)
-    named = list(named_parameters(layer))
-    gradients = []
-    for _, owner, name in named:
+    checked = []
+    for label, owner, name in named_parameters(layer):
         value = getattr(owner, name)
         _require_alike(value)
         if not hasattr(owner, f"d{name}"):
             setattr(owner, f"d{name}", np.empty_like(value))
-        gradients.append(getattr(owner, f"d{name}"))
-        gradients[-1][...] = nan
+        gradient = getattr(owner, f"d{name}")
+        gradient[...] = nan
+        checked.append((label, value, gradient))
     y, cache = layer.forward(x.copy(), _rng(seed))
     dy = _cotangent(y, seed)
     write = layer.backward if hasattr(layer, "layers") else layer.parameter_gradients
     write(dy.copy(), cache)
     errors = {}
-    for (label, owner, name), gradient in zip(named, gradients, strict=True):
-        value = getattr(owner, name)
+    for label, value, gradient in checked:
         start = value.copy()
 
         def f(changed: Array, value: Array = value) -> Any:
@@ -270,24 +277,21 @@ class _Probe:
         if self._evaluate(self.x) != self.value:
             raise InvalidInput("f must be deterministic: make its random generator anew each call")
         self.sides: Any = None if pattern is None else pattern(self.x.copy())
-        # The fourth difference of a smooth function vanishes over such short distances. What is
-        # left is rounding, whose variance it multiplies by 70 (Moré and Wild, "Estimating
-        # computational noise", 2011). There may be a kink on one side.
         far = self._attempt(self.x + displacement)
         largest = max(abs(self.value), abs(far) if isfinite(far) else 0.0) or 1.0
         near, scatters = [], []
-        for sign in (1, -1):
-            side = [self._attempt(self.x + sign * k / 10_000 * displacement) for k in range(9)]
+        for steps in (NEAR, -NEAR):  # because there may be a kink on one side
+            side = [self._attempt(self.x + step * displacement) for step in steps]
             near += [value for value in side if isfinite(value)]
             if all(map(isfinite, side)):
-                differences = np.diff(np.array(side) / largest, 4)
-                scatters.append(float(np.sqrt(np.mean(differences**2) / 70)))
+                differences = np.diff(np.array(side) / largest, ORDER)
+                scatters.append(float(np.sqrt(np.mean(differences**2) / AMPLIFIED)))
         scatter = min(scatters, default=0.0)
-        self.noise = max(8 * scatter * largest, float(np.finfo(float).eps) * abs(self.value))
+        self.noise = max(NOISE * scatter * largest, float(np.finfo(float).eps) * abs(self.value))
         self.is_flat = len(set(near)) == 1
         if all(map(_is_single, near)):
             raise InvalidInput("f must compute in float64 throughout, got values of float32")
-        if scatter > 1e-10:
+        if scatter > SINGLE:
             raise InvalidInput(
                 "f must compute in float64 throughout, got values with a relative scatter of "
                 f"{scatter:.0e} around {self.value:g}; if it does, use a smaller step"
@@ -311,8 +315,8 @@ class _Probe:
         """The derivative along a displacement, the first step tried; the best of several."""
         found: dict[int, _Comparison | None] = {}
         power = 0
-        while power not in found and -5 <= power <= 4:
-            found[power] = now = self._difference(displacement, 8.0**power)
+        while power not in found and power in POWERS:
+            found[power] = now = self._difference(displacement, FACTOR**power)
             if now is None or now.truncation > now.rounding:
                 power -= 1  # out of the domain, or a kink, or a large third derivative
             else:

@@ -12,7 +12,16 @@ import numpy as np
 
 from . import data
 from .backend import HostArray as Array
-from .checks import InvalidInput, checked_rows, host_array, integer, positive, unit_interval
+from .checks import (
+    REAL,
+    WHOLE,
+    InvalidInput,
+    checked_rows,
+    host_array,
+    integer,
+    positive,
+    unit_interval,
+)
 from .model import AdversarialAutoencoder
 from .training import evaluate
 
@@ -24,7 +33,8 @@ def moments(codes: Array) -> tuple[Array, Array]:
     """Mean, (dim,), and covariance, (dim, dim), of codes, (n, dim): C = 1/n Σ (z − z̄)(z − z̄)ᵀ."""
     z = _points("codes", codes)
     mean = z.mean(axis=0)
-    return mean, (z - mean).T @ (z - mean) / len(z)
+    z -= mean
+    return mean, z.T @ z / len(z)
 
 
 def block_standard_error(values: Array, block: int = 250) -> float:
@@ -92,7 +102,7 @@ def energy_test(x: Array, y: Array, *, permutations: int = 199, seed: int = 0) -
     # With D the matrix of distances and a a column of `member`, one pass over D serves them all:
     within, of_x, total = np.zeros(1 + permutations), np.zeros(1 + permutations), 0.0
     for rows, squared in _squared_distances(z, z):
-        distances = np.sqrt(squared, out=squared)
+        distances = np.sqrt(squared)
         sums = distances.sum(axis=1)
         within += np.sum(member[rows] * (distances @ member), axis=0)  # aᵀ D a
         of_x += sums @ member[rows]  # aᵀ D 1
@@ -268,13 +278,13 @@ def _squared_distances(x: Array, y: Array) -> Iterator[tuple[slice, Array]]:
         squared = x[rows] @ y.T
         squared += y_squared
         squared += x_squared[rows, None]
-        yield rows, np.maximum(squared, 0, out=squared)
+        yield rows, np.maximum(squared, 0)
 
 
 def _points(name: str, points: Array, least: int = 1) -> Array:
     """Rows of finite numbers in float64; raises InvalidInput for anything else."""
     points = host_array(name, points)
-    numbers = points.ndim == 2 and points.shape[1] and points.dtype.kind in "fiu"
+    numbers = points.ndim == 2 and points.shape[1] and points.dtype.kind in REAL
     if not numbers or len(points) < least or not np.isfinite(points).all():
         rule = f"{name} must be rows of finite numbers, at least {least} of them"
         raise InvalidInput(f"{rule}, got {points.dtype} of shape {points.shape}")
@@ -292,6 +302,6 @@ def _pair(least: int, **arrays: Array) -> tuple[Array, Array]:
 
 def _labels(name: str, labels: Array, n: int) -> Array:
     labels = host_array(name, labels)
-    if labels.dtype.kind not in "iu" or labels.shape != (n,):
+    if labels.dtype.kind not in WHOLE or labels.shape != (n,):
         raise InvalidInput(f"{name} must be {n} integers, got {labels.dtype} of {labels.shape}")
     return labels

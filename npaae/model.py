@@ -31,7 +31,7 @@ from .backend import (
     generator,
     to_host,
 )
-from .checks import InvalidInput, as_rows, checked_rows, host_array, unit_interval
+from .checks import REAL, InvalidInput, as_rows, checked_rows, host_array, unit_interval
 from .layers import Sequential, flatten, parameter_count, perceptron, sigmoid
 from .losses import bce_with_logits
 from .optim import Adam
@@ -291,12 +291,12 @@ class AdversarialAutoencoder:
             position = self.xp.where(labels < self.classes, (labels + u) / self.classes, u)
             samples = self.prior.at(rng, position)  # type: ignore[attr-defined]
         samples = self.xp.asarray(samples)
-        if samples.shape != (n, self.latent) or samples.dtype.kind not in "fiu":
+        if samples.shape != (n, self.latent) or samples.dtype.kind not in REAL:
             raise InvalidInput(
                 f"prior must return real numbers of shape (n, dim) = {(n, self.latent)}, "
                 f"got {samples.dtype} of shape {samples.shape}"
             )
-        return samples.astype(self.dtype, copy=False)
+        return samples.astype(self.dtype)
 
     def _try_prior(self) -> None:
         """Check now, not during the first step, that the prior works."""
@@ -333,7 +333,7 @@ class AdversarialAutoencoder:
         codes = host_array("codes", codes)
         if codes.ndim != 2 or codes.shape[1] != self.code_size or not len(codes):
             raise InvalidInput(f"codes must have shape (n, {self.code_size}), got {codes.shape}")
-        if codes.dtype.kind not in "fiu":
+        if codes.dtype.kind not in REAL:
             raise InvalidInput(f"codes must be real numbers, got {codes.dtype}")
         with np.errstate(over="ignore"):
             codes = codes.astype(self.dtype)

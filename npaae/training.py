@@ -9,7 +9,7 @@ import numpy as np
 from . import backend, checks
 from .backend import Array, HostArray, to_host
 from .categorical import CategoricalAutoencoder
-from .checks import Diverged, InvalidInput, checked_rows, host_array, unit_interval
+from .checks import WHOLE, Diverged, InvalidInput, checked_rows, host_array, unit_interval
 from .losses import bce_with_logits
 from .model import ROWS_AT_ONCE, AdversarialAutoencoder
 
@@ -129,7 +129,7 @@ def _checked_labelled(
 
 def _integers(labels: Any, n: int) -> HostArray:
     array = host_array("labels", labels)
-    if array.shape != (n,) or array.dtype.kind not in "iu":
+    if array.shape != (n,) or array.dtype.kind not in WHOLE:
         raise InvalidInput(
             f"labels must be {n} integers, one for each image, got {array.dtype} {array.shape}"
         )

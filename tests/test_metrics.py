@@ -151,6 +151,8 @@ def test_the_report_is_made_of_the_measures_above(trained, rng):
     mean, covariance = moments(metrics.prior_draws(model))
     np.testing.assert_array_equal(found.prior_mean, mean)
     np.testing.assert_array_equal(found.prior_covariance, covariance)
+    mean, _ = moments(metrics.prior_draws(model, seed=2))
+    np.testing.assert_array_equal(metrics.report(model, few, seed=2).prior_mean, mean)
     assert found.energy == energy_test(codes, model.sample_prior(100, seed=1))
     labelled = (model.encode(few.train_images), few.train_labels, codes, few.test_labels)
     assert found.neighbour_accuracy == neighbour_accuracy(*labelled)

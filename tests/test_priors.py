@@ -60,3 +60,8 @@ def test_a_planar_prior_refuses_other_dimensions(prior, rng):
 def test_a_number_that_is_not_positive_and_finite_is_refused(prior, name, value):
     with pytest.raises(InvalidInput, match=f"^{name} must"):
         prior(**{name: value})
+
+
+def test_components_are_counted_in_whole_numbers():
+    with pytest.raises(InvalidInput, match=r"^components must .*2\.5"):
+        gaussian_mixture(components=2.5)
