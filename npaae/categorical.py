@@ -255,10 +255,9 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
     closer to each other than this are pushed apart.
 
     A code, as `encode` returns it and `decode` takes it, is (n, k + d): the columns of y, then
-    those of z. `step` and
-    `npaae.train` take labelled images for phase 4. Losses, the other arguments, attributes and
-    errors are those of `AdversarialAutoencoder`. The loss of phase 2, and that of phase 3, is the
-    mean over the two discriminators, so that their values at equilibrium are the same.
+    those of z. `step` and `npaae.train` take labelled images for phase 4. Losses, the other
+    arguments, attributes and errors are those of `AdversarialAutoencoder`. The losses of phases 2
+    and 3 are means over the two discriminators, so that their values at equilibrium are the same.
     """
 
     def __init__(

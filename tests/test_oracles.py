@@ -5,13 +5,22 @@ PyTorch trains in a loop of its own. autograd differentiates npaae's forward pas
 """
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from npaae import AdversarialAutoencoder, gradcheck
+from npaae import AdversarialAutoencoder, CategoricalAutoencoder, categorical, gradcheck
 from npaae.backend import random_words
-from npaae.layers import flatten, named_parameters, parameter_count, perceptron
+from npaae.layers import (
+    Dense,
+    Dropout,
+    ReLU,
+    flatten,
+    named_parameters,
+    parameter_count,
+    perceptron,
+)
 from npaae.losses import bce_with_logits
 
 HIDDEN, LATENT, VISIBLE, N = (12, 8), 2, 30, 10
@@ -110,6 +119,99 @@ def test_a_hundred_steps_equal_pytorchs_in_every_loss_parameter_and_moment():
             )
             < 1e-10
         )
+
+
+@pytest.mark.parametrize("head_distance", [0.0, 3.0])
+def test_thirty_steps_with_categories_equal_pytorchs_in_every_loss_and_parameter(head_distance):
+    torch = pytest.importorskip(
+        "torch", reason="PyTorch is not installed: pip install 'npaae[oracle]'"
+    )
+    functional = torch.nn.functional
+    model = CategoricalAutoencoder(
+        hidden=HIDDEN, categories=3, latent=2, visible=VISIBLE, dtype="float64",
+        head_distance=head_distance, seed=1,
+    )  # fmt: skip
+    of_y, of_z = model.discriminator.layers
+
+    def leaves(network):
+        return {
+            (id(layer), name): torch.tensor(getattr(layer, name).copy(), requires_grad=True)
+            for _, layer, name in named_parameters(network)
+        }
+
+    encoder, decoder = leaves(model.encoder), leaves(model.decoder)
+    adversaries = leaves(model.discriminator)
+    theirs = encoder | decoder | adversaries
+    adams = [
+        torch.optim.Adam([*(encoder | decoder).values()], lr=5e-4),
+        torch.optim.Adam([*adversaries.values()], lr=1e-4, betas=(0.5, 0.999)),
+        torch.optim.Adam([*encoder.values()], lr=5e-4, betas=(0.5, 0.999)),
+        torch.optim.Adam([*encoder.values()], lr=5e-4),
+    ]
+
+    def forward(network, x, rng):
+        for layer in network.layers:
+            own = [theirs[id(layer), name] for name in getattr(layer, "parameters", ())]
+            if isinstance(layer, categorical.Noise):
+                x = x + layer.std * torch.tensor(rng.standard_normal(tuple(x.shape)))
+            elif isinstance(layer, categorical.ClusterHeads):
+                x = x[:, :3] @ own[0] + own[1] + x[:, 3:]
+            elif isinstance(layer, Dense):
+                x = x @ own[0] + own[1]
+            elif isinstance(layer, categorical.BatchNorm):
+                x = functional.batch_norm(x, None, None, *own, training=True, eps=1e-5)
+            elif isinstance(layer, ReLU):
+                x = torch.relu(x)
+            elif isinstance(layer, Dropout):
+                words = random_words(np, rng, tuple(x.shape)).astype(int)
+                kept = torch.tensor(words) >= layer.threshold
+                x = torch.where(kept, x / (1 - layer.threshold / 2**16), 0.0)
+            else:
+                x = torch.cat((torch.softmax(x[:, :3], 1), x[:, 3:]), 1)
+        return x
+
+    def verdicts(codes, rng):
+        return torch.cat((forward(of_y, codes[:, :3], rng), forward(of_z, codes[:, 3:], rng)), 1)
+
+    def bce(logits, target):
+        return functional.binary_cross_entropy_with_logits(logits, target + 0 * logits)
+
+    def descend(loss, adam):
+        for leaf in theirs.values():
+            leaf.grad = None
+        loss.backward(retain_graph=True)
+        adam.step()
+        return loss.item()
+
+    def step(x, labels, rng):
+        x = torch.tensor(x)
+        codes = forward(model.encoder, x, rng)
+        loss = bce(forward(model.decoder, codes, rng), x)
+        if head_distance:
+            W = theirs[id(model.decoder.layers[0]), "W"]
+            loss = loss + 1e-3 * (head_distance - torch.pdist(W)).clamp(min=0).sum()
+        yield descend(loss, adams[0])
+        codes = forward(model.encoder, x, rng)
+        style = torch.tensor(rng.standard_normal((N, 2)))
+        one_hot = torch.tensor(np.eye(3)[rng.integers(0, 3, (N, 1))[:, 0]])
+        both = torch.cat((torch.cat((one_hot, style), 1), codes.detach()))
+        verdict = verdicts(both, rng)
+        yield descend(bce(verdict[:N], 1) + bce(verdict[N:], 0), adams[1])
+        yield descend(bce(verdicts(codes, rng), 1), adams[2])
+        classifier = SimpleNamespace(layers=model.encoder.layers[:-1])
+        logits = forward(classifier, x, rng)[:, :3]
+        yield descend(functional.cross_entropy(logits, torch.tensor(labels)), adams[3])
+
+    batches = np.random.default_rng(2)
+    for number in range(30):
+        x, labels = batches.random((N, VISIBLE)), batches.integers(0, 3, N)
+        losses = model.step(x, np.random.default_rng(number), (x, labels))
+        expected = list(step(x, labels, np.random.default_rng(number)))
+        np.testing.assert_allclose(losses, expected, rtol=1e-9)
+    networks = (model.encoder, model.decoder, model.discriminator)
+    for _, layer, name in (named for network in networks for named in named_parameters(network)):
+        found, right = getattr(layer, name), theirs[id(layer), name].detach().numpy()
+        np.testing.assert_allclose(found, right, rtol=1e-7, atol=1e-10)
 
 
 @pytest.fixture
