@@ -829,6 +829,7 @@ def a_categorical(rng: Rng, head_distance: float = 0.0) -> tuple[Any, Array, int
         seed=a_seed(rng),
     )
     model.theta *= rng.uniform(0.5, 1.5)
+    model.theta += 0.1 * rng.standard_normal(model.theta.size)  # every β starts at 0
     return model, read_only(rng.random((int(rng.integers(4, 9)), visible))), a_seed(rng)
 
 
