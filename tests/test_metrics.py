@@ -121,6 +121,8 @@ def test_an_image_that_stands_in_the_file_250_times_counts_once(rng):
         (lambda: block_standard_error([1.0]), "values"),
         (lambda: block_standard_error([[1.0], [1.0, 2.0]]), "values"),
         (lambda: block_standard_error([1.0, 2.0], 0), "block"),
+        (lambda: metrics.cluster_names([[np.nan]], [1]), "confidences"),
+        (lambda: metrics.cluster_names([[0.5]], [0.5]), "labels"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, name):
