@@ -120,7 +120,8 @@ def a_dense(rng: Rng) -> tuple[Any, Array]:
 
 def dense_value(rng: Rng) -> float:
     layer, x = a_dense(rng)
-    expected = [[sum(x_i * W_j) + b for W_j, b in zip(layer.W.T, layer.b)] for x_i in x]  # noqa: B905
+    outputs = [*zip(layer.W.T, layer.b, strict=True)]
+    expected = [[sum(x_i * W_j) + b for W_j, b in outputs] for x_i in x]
     return gradcheck.relative_error(layer.forward(x)[0], expected)
 
 
@@ -785,7 +786,7 @@ def cluster_heads(rng: Rng) -> tuple[Any, Array]:
 def heads_value(rng: Rng) -> float:
     layer, x = cluster_heads(rng)
     k = len(layer.W)
-    expected = [sum(y * w for y, w in zip(row, layer.W)) + layer.b + row[k:] for row in x]  # noqa: B905
+    expected = [sum(row[j] * layer.W[j] for j in range(k)) + layer.b + row[k:] for row in x]
     return gradcheck.relative_error(layer.forward(x)[0], expected)
 
 

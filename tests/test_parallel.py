@@ -204,7 +204,10 @@ def test_ranks_train_the_model_that_one_process_trains(mpi, ranks, name, tmp_pat
 
 def test_an_mpi_that_reads_a_gpus_memory_gets_the_gpus_arrays(mpi, monkeypatch):
     device, given = strict_device.device, []
-    one = lambda *_: SimpleNamespace(use=int, synchronize=lambda: given.append("waited"))  # noqa: E731
+
+    def one(*_):
+        return SimpleNamespace(use=int, synchronize=lambda: given.append("waited"))
+
     cuda = SimpleNamespace(
         Device=one, get_current_stream=one, runtime=SimpleNamespace(getDeviceCount=lambda: 1)
     )
