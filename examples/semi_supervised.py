@@ -25,7 +25,6 @@ def main(
     name: str = "semi-supervised",
     *,
     about: str = __doc__.split("\n")[0],
-    epochs: int = 50,
     labels: int = 100,
     categories: int = 10,
     latent: int = 10,
@@ -37,7 +36,7 @@ def main(
         "--categories": ("categories of the code", categories, {"type": "positive integer"}),
         "--hidden": ("hidden layer sizes", [500, 500], several),
     }
-    flags = training_flags(name, epochs=epochs, about=about, own=own)
+    flags = training_flags(name, epochs=50, about=about, own=own)
     digits = load_data("MNIST", flags.data_dir, sample=flags.sample)
     kept = without_the_last_sixth(digits)
     labelled = draw_labelled(kept, flags.labels, flags.seed)
@@ -70,7 +69,7 @@ def main(
         overwrite=flags.overwrite,
         bar=not flags.no_progress,
         figures=figures,
-        settings={key: getattr(flags, key) for key in ("labels", "categories", "sample")},
+        more={key: getattr(flags, key) for key in ("labels", "categories", "sample")},
     ) as run:
         for record in run.progress(train(model, kept, labelled, flags.epochs)):
             run.record(record)

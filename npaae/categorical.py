@@ -116,7 +116,7 @@ class Noise:
 class BatchNorm:
     """y = γ n + β with n = (x − μ) / s, where μ and s² are each column's mean and variance + ε.
 
-    x, n and y are (n, k), γ and β (k,). In training, μ and s² are computed from the
+    x, n and y have shape (rows, k), γ and β (k,). In training, μ and s² are computed from the
     batch; in evaluation they are running averages, kept in `mean` and `variance`. Every element of
     x also affects μ and s. With d = γ dy, and means over the rows,
 
@@ -288,7 +288,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         for name, number in {"noise": noise, "head_distance": head_distance}.items():
             if number != 0:
                 checks.positive(name, number)
-        own = {
+        self._own = own = {  # before the base class calls `networks`
             "categories": self.categories,
             "noise": float(noise),
             "head_distance": float(head_distance),
@@ -297,7 +297,6 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
             "lr_classification": checks.learning_rate("lr_classification", lr_classification),
             "beta1": checks.fraction("beta1", beta1),
         }
-        self._own = own
         super().__init__(
             hidden=hidden,
             latent=latent,
@@ -352,11 +351,10 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
 
     def _normalised(self, sizes: Sequence[int]) -> Iterator[Any]:
         """The layers of a perceptron, with batch normalisation before each ReLU."""
+        widths = iter(sizes[1:])
         for layer in self.network(sizes, self.config["dropout"]).layers:
-            if isinstance(layer, Dense):
-                width = layer.W.shape[1]
             if isinstance(layer, ReLU):
-                yield BatchNorm(self.xp, width, self.dtype)
+                yield BatchNorm(self.xp, next(widths), self.dtype)
             yield layer
 
     @property

@@ -118,8 +118,12 @@ def _checked_labelled(
         return None
     if not isinstance(model, CategoricalAutoencoder):
         raise InvalidInput("labelled must be None for a model without categories")
-    rows = checked_rows(labelled[0], model.visible)
-    array = _integers(labelled[1], len(rows))
+    try:
+        images, labels = labelled
+    except (TypeError, ValueError) as error:
+        raise InvalidInput("labelled must be a pair of images and labels") from error
+    rows = checked_rows(images, model.visible)
+    array = _integers(labels, len(rows))
     if array.min() < 0 or array.max() >= model.categories:
         raise InvalidInput(
             f"labels must lie in 0 … {model.categories - 1}, got {array.min()} … {array.max()}"

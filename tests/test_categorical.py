@@ -164,6 +164,12 @@ def test_labelled_images_of_another_size_or_with_other_labels_are_refused():
             npaae.train(small(), IMAGES, labelled=(images, labels))
 
 
+@pytest.mark.parametrize("labelled", [(X,), 7, X])
+def test_labelled_images_that_are_no_pair_are_refused(labelled):
+    with pytest.raises(InvalidInput, match=r"^labelled must"):
+        npaae.train(small(), IMAGES, labelled=labelled)
+
+
 def test_a_model_without_categories_takes_no_labelled_images(small_model):
     with pytest.raises(InvalidInput, match=r"^labelled must"):
         npaae.train(small_model(), IMAGES, labelled=LABELLED)

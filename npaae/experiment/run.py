@@ -69,7 +69,7 @@ class Run:
     the whole run. data_dir: where the data were found, stored for reopening the run. resume: the
     model is the one in the folder, and the run continues. overwrite: discard the run in the folder.
     bar: show a progress bar if there is a terminal. figures: a function that draws the run's
-    figures, by file name; by default those of the report. settings: more entries of config.json.
+    figures, by file name; by default those of the report. more: further settings for config.json.
 
     However the block ends, losses.csv and model.npz hold every complete epoch. After Ctrl-C or
     SIGTERM, the figures of the last one are drawn. If several ranks train the model, all enter the
@@ -90,7 +90,7 @@ class Run:
     overwrite: bool = field(default=False, kw_only=True)
     bar: bool = field(default=True, kw_only=True)
     figures: Callable[["Run"], Mapping[str, Any]] | None = field(default=None, kw_only=True)
-    settings: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    more: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     history: list[Record] = field(default_factory=list, init=False)
 
     def __enter__(self) -> Self:
@@ -210,7 +210,7 @@ class Run:
         rows: list[list[Any]] = [_columns(self.model, classified)]
         for record in history:  # with all digits, so that a resumed run has the same history
             numbers = (*record[:5], *record.code_mean, *record.code_std)
-            rows.append([*numbers, f"{record.seconds:.3f}", *record[8:][:classified]])
+            rows.append([*numbers, f"{record.seconds:.3f}", *[record.classification] * classified])
         with replacing(self.folder / LOSSES) as file:
             file.writelines(f"{','.join(map(str, row))}\n".encode() for row in rows)
 
@@ -224,7 +224,7 @@ class Run:
             "data": self.dataset.source,
             "data_dir": None if self.data_dir is None else str(self.data_dir.absolute()),
             "data_sha256": _sha256(self.dataset),
-            "settings": self.settings,
+            "settings": self.more,
             "train_images": len(self.dataset.train_images),
             "test_images": len(self.dataset.test_images),
             "backend": xp.__name__,
@@ -247,7 +247,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         for name in ("epochs", "batch_size"):
             checks.integer(name, config[name], 1)
         Path(config["data_dir"] or "")
-        kinds = {"name": str, "model": dict, "data": str, "data_sha256": str, "backend": str}
+        kinds: dict[str, type] = {"name": str, "data": str, "data_sha256": str, "backend": str}
+        kinds |= {"model": dict, "settings": dict}
         if wrong := [name for name, kind in kinds.items() if not isinstance(config[name], kind)]:
             raise ValueError(f"{wrong[0]} has the wrong type")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -261,7 +262,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     names = ("hidden", "latent", "lr_reconstruction", "lr_regularization", "dtype", "seed")
     return {
         **{name: model.get(name) for name in names},
-        **config.get("settings", {}),
+        **config["settings"],
         **{name: config[name] for name in ("epochs", "batch_size", "backend")},
         "prior_std": dict(model.get("prior") or {}).get("std"),
         "data_dir": None if data_dir is None else Path(data_dir),

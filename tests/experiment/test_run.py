@@ -331,6 +331,7 @@ def test_a_run_does_not_become_shorter(finished, copied):
         ("config.json", '"epochs": 3', '"epochs": 0'),
         ("config.json", '"data_dir": "', '"data_dir": 5, "was": "'),
         ("config.json", '"backend": "numpy"', '"backend": ["numpy"]'),
+        ("config.json", '"settings": {}', '"settings": 7'),
         ("config.json", '"std": 5.0', '"std": 4.0'),  # not model.npz's
         ("losses.csv", "\n2,", "\n5,"),
         ("losses.csv", "\n3,0", "\n3,x"),
