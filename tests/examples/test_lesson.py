@@ -132,7 +132,8 @@ def test_with_the_answers_every_exercise_is_right_and_cells_run_again_in_reverse
                 now, then = (
                     re.sub(NUMBER, "#", text) for text in (printed.getvalue(), texts(cell, ""))
                 )
-                assert now.split() == then.split(), "run the notebook again: it prints otherwise"
+                if not now.startswith("PyTorch is not installed"):  # the one thing it does without
+                    assert now.split() == then.split(), "run the notebook again: it has changed"
             elif answers(cell):  # what comes before it is the stub, and then the cell that marks
                 (programs[-2],) = answers(cell)
                 solutions += programs[-2:]
