@@ -738,6 +738,18 @@ def batch_norm_parameters(rng: Rng) -> float:
     return max(gradcheck.parameters(*a_batch_norm(rng)).values())
 
 
+def batch_norm_off(rng: Rng) -> float:
+    """In evaluation, after a batch has moved the running averages."""
+    layer, x = a_batch_norm(rng)
+    layer.forward(x, rng)
+    dy, (_, cache) = rng.standard_normal(x.shape), layer.forward(x)
+
+    def projected(x: Array) -> Any:
+        return np.vdot(dy, layer.forward(x)[0])
+
+    return gradcheck.elementwise(projected, x, layer.backward(dy, cache))
+
+
 def batch_norm_averages(rng: Rng) -> float:
     """Each batch moves the averages that evaluation uses by 0.02 of the difference."""
     layer, x = a_batch_norm(rng)
@@ -913,6 +925,7 @@ ROWS += [
     Row("batch norm: y = γ (x − μ) / s + β", f"{NORM}.forward", AGAIN, 1e-10, batch_norm_value),
     Row("batch norm: its running averages", f"{NORM}.forward", AGAIN, 1e-10, batch_norm_averages),
     Row("batch norm: dx", f"{NORM}.backward", EVERY, 1e-6, batch_norm_input),
+    Row("batch norm: off, dx = γ dy / s", f"{NORM}.backward", EVERY, 1e-7, batch_norm_off),
     Row("batch norm: dγ, dβ", f"{NORM}.parameter_gradients", EVERY, 1e-7, batch_norm_parameters),
     Row("side by side: y", "categorical.SideBySide.forward", AGAIN, 1e-12, side_by_side_value),
     Row("side by side: dx, and dW, db of both", "categorical.SideBySide.backward",

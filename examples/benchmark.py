@@ -599,6 +599,9 @@ def print_ranks(hiddens: Sequence[Sequence[int]], seconds: float, folder: str) -
             if 0 < RANKS[name] <= (os.cpu_count() or 1):  # only ranks with a core each are modelled
                 measured[hidden, n, RANKS[name]] = parts
     print_table(table)
+    if all(ranks == 1 for *_, ranks in measured):
+        print("No model of the cost: it needs two ranks that have a core each")
+        return
     print_model(measured)
 
 
@@ -674,6 +677,8 @@ def main() -> None:
     parser.add_data_flags(sample=True)
     flags = parser.parse_args()
 
+    if flags.ranks and flags.backend != "numpy":
+        parser.error("--ranks times NumPy alone: leave --backend out")
     print_machine()
     names = available(flags.backend)
     with tempfile.TemporaryDirectory() as folder:

@@ -208,20 +208,15 @@ def skip_parameters(rng: audit.Rng) -> float:
     return max(gradcheck.parameters(skip, x, seed=seed).values())
 
 
-def a_classification(rng: audit.Rng) -> tuple[audit.Array, audit.Array]:
-    n, k = rng.integers(2, 6, 2)
-    return audit.read_only(rng.uniform(-4, 4, (n, k))), audit.read_only(rng.integers(0, k, n))
-
-
 def softmax_value(rng: audit.Rng) -> float:
-    logits, labels = a_classification(rng)
-    shares = [np.exp(row[j]) / sum(np.exp(row)) for row, j in zip(logits, labels, strict=True)]
+    logits, labels = audit.a_score(rng)
+    shares = audit.shares(logits)[np.arange(len(labels)), labels]
     loss, _ = designs.softmax_cross_entropy(logits, labels)
     return gradcheck.relative_error(loss, -np.mean(np.log(shares)))
 
 
 def softmax_gradient(rng: audit.Rng) -> float:
-    logits, labels = a_classification(rng)
+    logits, labels = audit.a_score(rng)
     _, gradient = designs.softmax_cross_entropy(logits, labels)
     return gradcheck.elementwise(
         lambda x: designs.softmax_cross_entropy(x, labels)[0], logits, gradient

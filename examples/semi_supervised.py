@@ -16,9 +16,7 @@ import numpy as np
 import npaae
 from npaae import CategoricalAutoencoder, InvalidInput, Record, metrics
 from npaae.data import Dataset
-from npaae.experiment import Run, import_plots, launch, load_data, training_flags
-
-BATCH = 100
+from npaae.experiment import Run, check_run, import_plots, launch, load_data, training_flags
 
 
 def main(
@@ -40,8 +38,12 @@ def main(
     digits = load_data("MNIST", flags.data_dir, sample=flags.sample)
     kept = without_the_last_sixth(digits)
     labelled = draw_labelled(kept, flags.labels, flags.seed)
+    if labelled and flags.categories < 10:
+        raise InvalidInput(f"--categories must be at least 10 with labels, got {flags.categories}")
+    comm = npaae.parallel.world()  # None, or several ranks, which the model refuses
     if flags.resume or flags.evaluate:
-        model = CategoricalAutoencoder.load(flags.out / "model.npz", backend=flags.backend)
+        path = flags.out / "model.npz"
+        model = CategoricalAutoencoder.load(path, backend=flags.backend, comm=comm)
     else:
         model = CategoricalAutoencoder(
             hidden=flags.hidden,
@@ -50,9 +52,10 @@ def main(
             head_distance=head_distance,
             backend=flags.backend,
             seed=flags.seed,
-            comm=npaae.parallel.world(),  # of several ranks, which it refuses
+            comm=comm,
         )
     if flags.evaluate:
+        check_run(flags.out, model, kept)
         error = error_rate(model, kept, digits.test_images, digits.test_labels, flags.labels)
         print(f"{error:.2%} of {len(digits.test_images):,} test images are classified wrongly")
         return
@@ -63,7 +66,7 @@ def main(
         model,
         kept,
         epochs=flags.epochs,
-        batch_size=BATCH,
+        batch_size=flags.batch_size,
         data_dir=flags.data_dir,
         resume=flags.resume,
         overwrite=flags.overwrite,
@@ -71,7 +74,8 @@ def main(
         figures=figures,
         more={key: getattr(flags, key) for key in ("labels", "categories", "sample")},
     ) as run:
-        for record in run.progress(train(model, kept, labelled, flags.epochs)):
+        records = train(model, kept, labelled, flags.epochs, flags.batch_size)
+        for record in run.progress(records):
             run.record(record)
             if record.epoch % flags.figures_every == 0 and record.epoch < flags.epochs:
                 run.draw()
@@ -113,7 +117,11 @@ def draw_labelled(digits: Dataset, count: int, seed: int) -> tuple[Any, Any] | N
 
 
 def train(
-    model: CategoricalAutoencoder, digits: Dataset, labelled: Any, epochs: int
+    model: CategoricalAutoencoder,
+    digits: Dataset,
+    labelled: Any,
+    epochs: int,
+    batch_size: int = 100,
 ) -> Iterator[Record]:
     """Train up to `epochs` epochs, with learning rates that fall linearly to 0."""
     while model.epoch < epochs:
@@ -126,7 +134,7 @@ def train(
             labelled=labelled,
             test_images=digits.test_images,
             epochs=1,
-            batch_size=BATCH,
+            batch_size=batch_size,
         )
 
 

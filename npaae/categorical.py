@@ -122,6 +122,8 @@ class BatchNorm:
 
         dx = (d − mean(d) − n · mean(d · n)) / s,      dγ = Σ_i dy_i n_i,      dβ = Σ_i dy_i
 
+    In evaluation, where μ and s are constants, dx = d / s.
+
     Source: S. Ioffe, C. Szegedy, "Batch normalization", arXiv:1502.03167. The layer looks at all
     rows at once, so its gradient is not a sum over rows.
     """
@@ -138,32 +140,31 @@ class BatchNorm:
         self.mean, self.variance = xp.zeros(k, dtype), xp.ones(k, dtype)
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, Any]:
-        """y, of x's shape; the cache is (n, s)."""
-        if rng is None:
-            s = self.xp.sqrt(self.variance + self.epsilon)
-            return self.gamma * ((x - self.mean) / s) + self.beta, None
-        mean = x.mean(axis=0)
-        normal = x - mean
-        variance = (normal * normal).mean(axis=0)
+        """y, of x's shape; the cache is n, s, and whether μ and s are those of the batch."""
+        mean, variance = self.mean, self.variance
+        if rng is not None:
+            mean = x.mean(axis=0)
+            variance = ((x - mean) ** 2).mean(axis=0)
+            self.mean += self.share * (mean - self.mean)
+            self.variance += self.share * (variance - self.variance)
         s = self.xp.sqrt(variance + self.epsilon)
-        normal /= s
-        self.mean += self.share * (mean - self.mean)
-        self.variance += self.share * (variance - self.variance)
-        return self.gamma * normal + self.beta, (normal, s)
+        normal = (x - mean) / s
+        return self.gamma * normal + self.beta, (normal, s, rng is not None)
 
     def backward(self, dy: Array, cache: Any) -> Array:
-        """dx = (d − mean(d) − n · mean(d · n)) / s."""
-        normal, s = cache
+        """dx = (d − mean(d) − n · mean(d · n)) / s; in evaluation d / s."""
+        normal, s, of_the_batch = cache
         d = self.gamma * dy
-        along = (d * normal).mean(axis=0)
-        d -= d.mean(axis=0)
-        d -= normal * along
+        if of_the_batch:
+            along = (d * normal).mean(axis=0)
+            d -= d.mean(axis=0)
+            d -= normal * along
         d /= s
         return d
 
     def parameter_gradients(self, dy: Array, cache: Any) -> None:
         """dγ = Σ_i dy_i n_i and dβ = Σ_i dy_i."""
-        normal, _ = cache
+        normal, *_ = cache
         self.xp.sum(dy * normal, axis=0, out=self.dgamma)
         self.xp.sum(dy, axis=0, out=self.dbeta)
 

@@ -6,7 +6,8 @@ A model is an .npz archive of plain arrays, which `numpy.load` opens without pic
     config      the arguments of the model's constructor, as JSON
     epoch       the number of epochs trained so far
     theta       the flat parameter vector, in the order encoder, decoder, discriminator
-    <adam>.M, <adam>.V, <adam>.t, <adam>.learning_rate      the state of each of the three Adams
+    <adam>.M, <adam>.V, <adam>.t, <adam>.learning_rate      the state of each Adam
+    <network>.<i>.mean, <network>.<i>.variance              the running averages of batch norm
 """
 
 import json
@@ -57,7 +58,9 @@ def load(
     name, saved_prior = os.fspath(path), config.pop("prior", None)
     if saved_prior is None and prior is None:
         raise InvalidInput(f"prior must be given: {name} was trained with a prior of your own")
-    if unknown := config.keys() - signature(kind).parameters.keys():
+    taken = signature(kind).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
+    if not takes_any and (unknown := config.keys() - taken.keys()):
         raise BadFile(f"{name} is not of class {kind.__name__}, which takes no {min(unknown)}")
     try:
         _check_size(kind, config, saved["theta"].size)
@@ -67,8 +70,9 @@ def load(
             raise KeyError(min(missing))
         _restore(model, saved)
     except (KeyError, TypeError, InvalidInput) as error:
-        if prior is not None and str(error).startswith("prior must"):
-            raise  # the caller's prior is wrong, not the file
+        for argument, given in {"prior": prior, "comm": comm}.items():
+            if given is not None and str(error).startswith(f"{argument} must"):
+                raise  # the caller's argument is wrong, not the file
         raise BadFile(f"{name} is damaged: {one_line(error)}") from error
     return model
 

@@ -73,9 +73,16 @@ def manifold(model: AdversarialAutoencoder, *, side: int = 20) -> Figure:
     The grid points are percentiles, estimated from draws, so that each region takes up space in
     proportion to its probability under the prior. All other dimensions are at their medians.
     A one-dimensional code fills the grid in reading order, and so does a prior with parts, at equal
-    steps along it.
+    steps along it. Raises InvalidInput for a model with categories.
     """
+    _refuse_categories(model)
     return image_grid(model.decode(_grid(model, side)), columns=side)
+
+
+def _refuse_categories(model: AdversarialAutoencoder) -> None:
+    """Their codes are no points of a plane; `styles`, `clusters` and `plane` show them."""
+    if isinstance(model, CategoricalAutoencoder):
+        raise InvalidInput(f"model must have no categories, got {model.categories}")
 
 
 def _grid(model: AdversarialAutoencoder, side: int) -> HostArray:
@@ -108,8 +115,10 @@ def latent(
     """The codes of labelled images, coloured by label, over the prior.
 
     A Gaussian prior is shown as circles of one and two standard deviations, another as grey draws.
-    Only the first two dimensions are shown; a code of one dimension is spread out by label.
+    Only the first two dimensions are shown; a code of one dimension is spread out by label. Raises
+    InvalidInput for a model with categories.
     """
+    _refuse_categories(model)
     codes, draws = model.encode(images), prior_draws(model).astype(np.float64)
     mean, std = draws.mean(axis=0), draws.std(axis=0)
     figure = Figure(figsize=(6.6, 5.6), layout="constrained")

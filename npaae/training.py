@@ -82,8 +82,6 @@ def train(
             model,
             images=rows,
             labels=row_labels,
-            labelled_images=known and known[0],
-            labels_of_these=known and known[1],
             test_images=test_rows,
             epochs=epochs,
             batch_size=batch_size,
@@ -200,7 +198,7 @@ def _one_epoch(
 
 def _require_finite(model: AdversarialAutoencoder, epoch: int, losses: HostArray) -> None:
     """Raise Diverged for the first loss or array that is not finite."""
-    advice = "lower lr_reconstruction or lr_regularization, or check the prior and the images"
+    advice = "lower the learning rates, or check the prior and the images"
     bad = np.argwhere(~np.isfinite(losses))  # in chronological order: step by step, phase by phase
     if len(bad):
         step, phase = bad[0].tolist()

@@ -175,12 +175,15 @@ def test_a_model_without_categories_takes_no_labelled_images(small_model):
         npaae.train(small_model(), IMAGES, labelled=LABELLED)
 
 
-def test_a_record_has_the_loss_of_the_labelled_images():
-    records = [
-        next(npaae.train(small(), IMAGES, labelled=labelled)) for labelled in (None, LABELLED)
-    ]
-    assert records[0].classification is None
-    assert records[1].classification > 0
+def test_a_record_has_the_mean_loss_of_the_labelled_images_over_the_images(monkeypatch):
+    model, losses = small(), iter([1.0, 2.0, 4.0])
+    monkeypatch.setattr(model, "step", lambda *_: (0.1, 0.2, 0.3, next(losses)))
+    (record,) = npaae.train(model, IMAGES, labelled=LABELLED, epochs=1, batch_size=10)
+    assert record.classification == pytest.approx((10 * 1 + 10 * 2 + 5 * 4) / 25, rel=1e-12)
+
+
+def test_a_record_without_labelled_images_has_no_such_loss():
+    assert next(npaae.train(small(), IMAGES)).classification is None
 
 
 def test_each_step_takes_all_labelled_images_or_a_batch_of_more(monkeypatch):
@@ -244,6 +247,35 @@ def test_its_configuration_makes_the_same_model_again():
 def test_an_argument_outside_its_range_is_refused_by_name(argument, value):
     with pytest.raises(InvalidInput, match=f"^{argument} must"):
         small(**{argument: value})
+
+
+def test_a_subclass_that_passes_its_arguments_on_is_loaded(tmp_path):
+    class Passing(CategoricalAutoencoder):
+        def __init__(self, **arguments):
+            super().__init__(**arguments)
+
+    Passing(hidden=(7, 5), visible=9).save(tmp_path / "model.npz")
+    assert Passing.load(tmp_path / "model.npz").categories == 10
+
+
+def test_several_ranks_are_refused_by_load_as_the_callers_mistake(tmp_path):
+    small().save(tmp_path / "model.npz")
+    with pytest.raises(InvalidInput, match=r"^comm must"):
+        CategoricalAutoencoder.load(tmp_path / "model.npz", comm=object())
+
+
+def test_the_phases_have_gradients_with_dropout_off(rng):
+    model = small()
+    direction = rng.standard_normal(model.reconstruction_adam.parameters.size)
+    start = model.reconstruction_adam.parameters.copy()
+
+    def loss(parameters):
+        model.reconstruction_adam.parameters[:] = parameters
+        return model.reconstruction_gradient(X, None)
+
+    loss(start)
+    gradient = model.reconstruction_adam.gradient.copy()
+    assert gradcheck.along(loss, start, gradient, direction) < 1e-6
 
 
 def test_a_file_of_one_kind_of_model_is_not_loaded_as_the_other(tmp_path, small_model):

@@ -6,7 +6,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 
 import npaae
-from npaae import plots
+from npaae import CategoricalAutoencoder, plots
 from npaae.checks import InvalidInput
 from npaae.priors import gaussian, gaussian_mixture, swiss_roll, uniform_disc
 
@@ -217,3 +217,65 @@ def test_each_prior_stands_above_the_codes_that_it_was_imposed_on(small_model, i
 def test_a_code_of_one_dimension_cannot_stand_below_its_prior(small_model, images):
     with pytest.raises(InvalidInput, match=r"^models .*'line'"):
         plots.priors({"line": small_model(latent=1)}, images, LABELS)
+
+
+# Categories
+
+
+@pytest.fixture
+def categorical():
+    return CategoricalAutoencoder(
+        hidden=(7, 5), categories=3, latent=2, visible=9, head_distance=1.0, seed=3
+    )
+
+
+def cell(figure, row, column):
+    """The image in one place of a grid of 3 × 3 images."""
+    return canvas(figure)[5 * row : 5 * row + 3, 5 * column : 5 * column + 3].ravel()
+
+
+def test_a_row_of_styles_is_one_images_style_in_every_category(categorical, images):
+    figure = plots.styles(categorical, images)
+    for row in (0, 9):
+        np.testing.assert_allclose(cell(figure, row, 0), images[row].ravel() / 255, rtol=1e-6)
+        style = categorical.encode(images[row : row + 1])[0, 3:]
+        for k in range(3):
+            expected = categorical.decode([[*np.eye(3)[k], *style]])[0]
+            np.testing.assert_allclose(cell(figure, row, 2 + k), expected, rtol=1e-5)
+
+
+def test_a_row_of_clusters_is_a_head_and_its_surest_images(categorical, images, monkeypatch):
+    y = np.full((25, 5), 0.1)
+    y[3, 1], y[7, 1], y[8, 1] = 0.5, 0.9, 0.7
+    monkeypatch.setattr(categorical, "encode", lambda _: y)
+    figure = plots.clusters(categorical, images)
+    head = categorical.decode([[0, 1, 0, 0, 0]])[0]
+    np.testing.assert_allclose(cell(figure, 1, 0), head, rtol=1e-5)
+    for column, surest in enumerate((7, 8, 3)):
+        expected = images[surest].ravel() / 255
+        np.testing.assert_allclose(cell(figure, 1, 2 + column), expected, rtol=1e-6)
+    assert not cell(figure, 1, 5).any()
+
+
+def test_the_plane_shows_embedded_images_by_label_and_the_heads(categorical, images):
+    codes, heads = plots.plane(categorical, images, LABELS).axes[0].collections
+    np.testing.assert_allclose(codes.get_offsets(), categorical.embed(images), rtol=1e-6)
+    np.testing.assert_array_equal(codes.get_array(), LABELS)
+    layer = categorical.decoder.layers[0]
+    np.testing.assert_allclose(heads.get_offsets(), layer.W + layer.b, rtol=1e-6)
+
+
+def test_figures_of_a_plane_of_codes_refuse_a_model_with_categories(categorical, images):
+    with pytest.raises(InvalidInput, match=r"^model must have no categories"):
+        plots.manifold(categorical)
+    with pytest.raises(InvalidInput, match=r"^model must have no categories"):
+        plots.latent(categorical, images, LABELS, NAMES)
+
+
+def test_the_losses_of_labelled_images_have_a_panel_of_their_own(categorical, images):
+    labelled = (images[:5], np.arange(5) % 3)
+    history = list(npaae.train(categorical, images, labelled=labelled, epochs=3))
+    *_, axes = plots.losses(history).axes
+    assert axes.get_title() == "Classification"
+    (line,) = axes.lines
+    assert [*line.get_ydata()] == [record.classification for record in history]

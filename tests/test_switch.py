@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -360,8 +361,11 @@ class HostDraws:
     def random(self, shape, dtype=np.float64):
         return self.xp.asarray(self.rng.random(shape, dtype=dtype))
 
-    def standard_normal(self, shape):
-        return self.xp.asarray(self.rng.standard_normal(shape))
+    def standard_normal(self, shape, dtype=np.float64):
+        return self.xp.asarray(self.rng.standard_normal(shape, dtype=dtype))
+
+    def integers(self, low, high, shape):
+        return self.xp.asarray(self.rng.integers(low, high, shape))
 
 
 @pytest.fixture
@@ -375,23 +379,28 @@ def gpu(cupy):
 @pytest.mark.parametrize(
     ("dtype", "steps", "tolerance"), [("float64", 10, 1e-9), ("float32", 1, 1e-4)]
 )
-@pytest.mark.parametrize("classes", [0, 10])
-def test_on_a_gpu_a_step_equals_numpys_given_the_same_draws(dtype, steps, tolerance, classes):
-    x, labels = np.random.default_rng(1).random((100, 784)), np.arange(100) % 11
-    options = {"dtype": dtype, "classes": classes, "prior": priors.gaussian_mixture()}
-    models = [npaae.AdversarialAutoencoder(backend=b, **options) for b in ("numpy", "cupy")]
+@pytest.mark.parametrize("kind", ["unlabelled", "classes", "categories"])
+def test_on_a_gpu_a_step_equals_numpys_given_the_same_draws(dtype, steps, tolerance, kind):
+    x, labels = np.random.default_rng(1).random((100, 784)), np.arange(100) % 10
+
+    def losses_of_a_step(model, number):
+        known = {
+            "unlabelled": lambda asarray: None,
+            "classes": lambda asarray: asarray(labels),
+            "categories": lambda asarray: (asarray(x[:30]), asarray(labels[:30])),
+        }[kind](model.xp.asarray)
+        draws = HostDraws(model.xp, number)
+        return [float(loss) for loss in model.step(model.xp.asarray(x), draws, known)]
+
+    make = {
+        "unlabelled": npaae.AdversarialAutoencoder,
+        "classes": partial(npaae.AdversarialAutoencoder, classes=10),
+        "categories": partial(npaae.CategoricalAutoencoder, latent=2, head_distance=6.0),
+    }[kind]
+    options = {"hidden": (256, 128), "dtype": dtype, "prior": priors.gaussian_mixture()}
+    models = [make(backend=name, **options) for name in ("numpy", "cupy")]
     for number in range(steps):
-        ours, theirs = (
-            [
-                float(loss)
-                for loss in model.step(
-                    model.xp.asarray(x),
-                    HostDraws(model.xp, number),
-                    model.xp.asarray(labels) if classes else None,
-                )
-            ]
-            for model in models
-        )
+        ours, theirs = (losses_of_a_step(model, number) for model in models)
         np.testing.assert_allclose(theirs, ours, rtol=tolerance)
     for name in ("reconstruction_adam.M", "discriminator_adam.M", "generator_adam.V"):
         array, other = models[0].arrays()[name], to_host(models[1].arrays()[name])

@@ -247,7 +247,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_is_named(images, phase, va
     records = npaae.train(model, images, epochs=2, batch_size=10)
     assert next(records).epoch == 1
     name = ("reconstruction", "discriminator", "generator")[phase]
-    what = f"epoch 2, step 2: the {name} loss is {value}; lower lr_reconstruction"
+    what = f"epoch 2, step 2: the {name} loss is {value}; lower the learning rates"
     with pytest.raises(Diverged, match=what):
         next(records)
     assert model.epoch == 1

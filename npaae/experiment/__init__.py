@@ -12,12 +12,13 @@ this folder imports from it.
 """
 
 from .flags import Parser, training_flags
-from .run import Run, import_plots, load_data, read_history, reopen
+from .run import Run, check_run, import_plots, load_data, read_history, reopen
 from .signals import launch
 
 __all__ = [
     "Parser",
     "Run",
+    "check_run",
     "import_plots",
     "launch",
     "load_data",

@@ -2,7 +2,7 @@
 
     losses.csv     one row per complete epoch
     model.npz      the model after the last complete epoch, from which a resumed run continues
-    losses.png, samples.png, manifold.png, latent.png, reconstructions.png
+    losses.png, samples.png, …     the figures
     config.json    the settings of the run
 
 Every file is replaced atomically, so you can read it, and stop the run with Ctrl-C, at any time.
@@ -65,11 +65,12 @@ class Run:
                 run.record(record)
             run.draw()
 
-    out: the folder, or None for a new one in runs/. name: of the data set. epochs, batch_size: of
-    the whole run. data_dir: where the data were found, stored for reopening the run. resume: the
-    model is the one in the folder, and the run continues. overwrite: discard the run in the folder.
-    bar: show a progress bar if there is a terminal. figures: a function that draws the run's
-    figures, by file name; by default those of the report. more: further settings for config.json.
+    out: the folder, or None for a new one in runs/. name: of the data set or of the kind of
+    training. epochs, batch_size: of the whole run. data_dir: where the data were found, stored for
+    reopening the run. resume: the model is the one in the folder, and the run continues. overwrite:
+    discard the run in the folder. bar: show a progress bar if there is a terminal. figures: a
+    function that draws the run's figures, by file name; by default those of the report. more:
+    further settings for config.json.
 
     However the block ends, losses.csv and model.npz hold every complete epoch. After Ctrl-C or
     SIGTERM, the figures of the last one are drawn. If several ranks train the model, all enter the
@@ -130,9 +131,7 @@ class Run:
                 (self.folder / name).unlink(missing_ok=True)
 
     def _continue(self) -> None:
-        config = read_config(self.folder)
-        _check_model(self.folder, config, self.model)
-        _check_data(self.folder, config, self.dataset)
+        check_run(self.folder, self.model, self.dataset)
         if self.epochs < self.model.epoch:
             raise InvalidInput(
                 f"--epochs must be at least {self.model.epoch}, the epochs that the run in "
@@ -262,11 +261,11 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     names = ("hidden", "latent", "lr_reconstruction", "lr_regularization", "dtype", "seed")
     return {
         **{name: model.get(name) for name in names},
-        **config["settings"],
         **{name: config[name] for name in ("epochs", "batch_size", "backend")},
         "prior_std": dict(model.get("prior") or {}).get("std"),
         "data_dir": None if data_dir is None else Path(data_dir),
         "sample": config["data_sha256"] == _sha256(data.mnist_sample()),
+        **config["settings"],
     }
 
 
@@ -303,21 +302,22 @@ def reopen(
     """
     config = read_config(folder)
     model = AdversarialAutoencoder.load(folder / MODEL, backend=backend)
-    _check_model(folder, config, model)
     if data_dir is None and not sample:
         before = settings(config)
         data_dir, sample = before["data_dir"], before["sample"]
     dataset = load_data(config["name"], data_dir, sample=sample)
-    _check_data(folder, config, dataset)
+    check_run(folder, model, dataset)
     return config, model, dataset
 
 
-def _check_model(folder: Path, config: Mapping[str, Any], model: AdversarialAutoencoder) -> None:
+def check_run(folder: Path, model: AdversarialAutoencoder, dataset: data.Dataset) -> None:
+    """Check that a model and a data set are those of the run in `folder`.
+
+    Raises BadFile if the model is not of the run's config.json, and InvalidInput for other data.
+    """
+    config = read_config(folder)
     if config["model"] != json.loads(json.dumps(model.config)):
         raise BadFile(f"{folder} is damaged: its {MODEL} and its {CONFIG} come from two runs")
-
-
-def _check_data(folder: Path, config: Mapping[str, Any], dataset: data.Dataset) -> None:
     if config["data_sha256"] != _sha256(dataset):
         raise InvalidInput(
             f"the run in {folder} was trained on {config['data']}, but {dataset.source} is not the "

@@ -202,7 +202,7 @@ BUGS = {
     ],
     "noise: dx = dy": [(Noise.backward, "return dy => return dy * self.std")],
     "batch norm: y = γ (x − μ) / s + β": [
-        (BatchNorm.forward, "(normal * normal).mean => (x * x).mean")
+        (BatchNorm.forward, "((x - mean) ** 2).mean => (x**2).mean")
     ],
     "batch norm: its running averages": [
         (BatchNorm.forward, "self.share * (variance => self.share**2 * (variance"),
@@ -212,6 +212,7 @@ BUGS = {
         (BatchNorm.backward, "d -= normal * along => d -= 0"),
         (BatchNorm.backward, "self.gamma * dy => dy"),
     ],
+    "batch norm: off, dx = γ dy / s": [(BatchNorm.backward, "if of_the_batch => if True")],
     "batch norm: dγ, dβ": [(BatchNorm.parameter_gradients, "dy * normal => dy * normal**2")],
     "side by side: y": [(SideBySide.forward, "x, self.ends => x[:, ::-1], self.ends")],
     "side by side: dx, and dW, db of both": [

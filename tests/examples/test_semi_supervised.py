@@ -141,6 +141,36 @@ def test_evaluating_measures_the_test_set_and_leaves_the_folder_as_it_was(small,
     assert (process.stdout.strip(), process.stderr) == (expected, "")
 
 
+def test_a_run_on_the_sample_is_evaluated_on_the_sample(tmp_path):
+    line = ("--sample", "--hidden", 8, "--epochs", 1, "--out", tmp_path / "run")
+    assert run_here(*line, example="semi_supervised.py").returncode == 0
+    process = run_here("--evaluate", "--out", tmp_path / "run", example="semi_supervised.py")
+    assert "of 1,000 test images" in process.stdout
+
+
+def test_a_run_is_not_evaluated_on_other_data(small, tmp_path):
+    run_here(*small, example="semi_supervised.py")
+    other = ("--evaluate", "--sample", "--out", tmp_path / "run")
+    assert_refused(run_here(*other, example="semi_supervised.py"), 2, "not the same data")
+
+
+def test_a_batch_has_the_size_that_the_flag_says(small, tmp_path, monkeypatch):
+    sizes, step = [], CategoricalAutoencoder.step
+    monkeypatch.setattr(
+        CategoricalAutoencoder,
+        "step",
+        lambda m, x, *rest: sizes.append(len(x)) or step(m, x, *rest),
+    )
+    run_here(*small, "--epochs", 1, "--batch-size", 125, example="semi_supervised.py")
+    assert sizes == [125, 125]
+
+
+def test_fewer_categories_than_digits_are_refused_before_anything_is_written(small, tmp_path):
+    process = run_here(*small, "--categories", 5, example="semi_supervised.py")
+    assert_refused(process, 2, "--categories must be at least 10")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("flags", [("--labels", 100), ("--categories", 11), ("--hidden", 8)])
 def test_a_flag_that_contradicts_the_run_is_refused(small, tmp_path, flags):
     run_here(*small, "--epochs", 1, example="semi_supervised.py")
