@@ -1,18 +1,14 @@
 """The same code on a GPU.
 
-Shown without one: on a strict stand-in, equal to the last bit; against CuPy's names; and by its
-kernels, which CuPy traces into CUDA and a C++ compiler runs. Shown with one by `pytest -m gpu`.
+Shown without one on a strict stand-in, equal to the last bit, and against CuPy's names. With one,
+`pytest -m gpu` shows it on the GPU.
 """
 
 import ast
-import copy
-import ctypes
 import inspect
 import io
 import operator
 import re
-import shutil
-import subprocess
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -21,7 +17,7 @@ import numpy as np
 import pytest
 
 import npaae
-from npaae import backend, layers, losses, metrics, optim, plots, priors
+from npaae import backend, layers, losses, metrics, plots, priors
 from npaae.backend import to_host
 
 from . import strict_device
@@ -268,85 +264,6 @@ def test_every_use_of_the_array_module_is_in_cupy(cupy, name, keywords):
         assert keywords <= {"out", "dtype", "casting"}
     elif keywords:
         assert keywords <= set(inspect.signature(function).parameters)
-
-
-# The kernels: CuPy traces them into CUDA without a GPU, and a C++ compiler makes a loop of each
-
-
-def cuda_kernel(cupy, chain, arguments):
-    """The one kernel that CuPy makes of a chain, from arrays that have a type and no memory."""
-    if cupy.cuda.is_available():
-        pytest.skip("there is a GPU here: `pytest -m gpu` runs the kernels themselves")
-    nowhere = cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(1, 2**20, None, device_id=0), 0)
-    fused = backend._kernel.__wrapped__(cupy, chain.__wrapped__)
-    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError):  # traced; then there is no GPU
-        fused(
-            *(
-                cupy.ndarray(a.shape, a.dtype, nowhere) if isinstance(a, np.ndarray) else a
-                for a in arguments
-            )
-        )
-    ((kernel, _),) = fused._memo.values()
-    return kernel
-
-
-def run_on_the_host(kernel, arguments, folder):
-    """Run a kernel as a C++ loop over its elements; returns the outputs that are not arguments."""
-    compiler = shutil.which("c++") or pytest.skip("there is no C++ compiler here")
-    parameters = kernel.params[:-1]  # the last is the index
-    made = [np.empty(arguments[0].shape, p.dtype) for p in parameters[len(arguments) :]]
-    signature, names, values = [], [], []
-    types = {"float": ctypes.c_float, "double": ctypes.c_double, "long long": ctypes.c_longlong}
-    for p, value in zip(parameters, [*arguments, *made], strict=True):
-        if isinstance(value, np.ndarray):
-            signature.append(f"{p.ctype} *_{p.name}")
-            names.append(f"{p.ctype} &{p.name} = _{p.name}[i];")
-            values.append(ctypes.c_void_p(value.ctypes.data))
-        else:
-            signature.append(f"{p.ctype} {p.name}")
-            values.append(types[p.ctype](value))
-    preamble = kernel.preamble.replace('#include "cupy/float16.cuh"', "")
-    source, library = folder / "kernel.cpp", folder / "kernel.so"
-    source.write_text(
-        "#include <algorithm>\n#include <cmath>\nusing namespace std;\n"
-        f"{preamble.replace('__device__', 'static')}\n"
-        f'extern "C" void run(long n, {", ".join(signature)}) '
-        f"{{ for (long i = 0; i < n; ++i) {{ {' '.join(names)}\n{kernel.operation} }} }}"
-    )
-    flags = ("-shared", "-fPIC", "-ffp-contract=off")
-    subprocess.run([compiler, *flags, "-o", library, source], check=True)
-    ctypes.CDLL(library).run(ctypes.c_long(arguments[0].size), *values)
-    return made
-
-
-def chain_and_arguments(name, dtype):
-    rng = np.random.default_rng(0)
-    a, b, c, d = rng.standard_normal((4, 5, 7)).astype(dtype)
-    words = rng.integers(2**16, size=(5, 7), dtype=np.uint16)
-    return {
-        "Adam": (optim._update, [a, b, c, d**2, 0.9, 0.999, 1e-3, 1e-8]),
-        "Adam's flush": (optim._flush, [(a * 1e-30).astype(dtype)]),
-        "cross-entropy": (losses._cross_entropies, [100 * a, b**2, 35]),
-        "cross-entropy of one target": (losses._cross_entropies, [100 * a, 1.0, 35]),
-        "dropout": (layers._drop, [a, words, 20_000, np.dtype(dtype).type(1 / 0.7)]),
-    }[name]
-
-
-CHAINS = ["Adam", "Adam's flush", "cross-entropy", "cross-entropy of one target", "dropout"]
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", CHAINS)
-def test_cupys_one_kernel_of_a_chain_computes_the_same(cupy, name, dtype, tmp_path):
-    chain, arguments = chain_and_arguments(name, dtype)
-    kernel = cuda_kernel(cupy, chain, arguments)
-    if dtype == "float32" and chain is not optim._flush:  # a GPU is many times slower in double
-        assert "double" not in kernel.preamble + kernel.operation
-    ours, theirs = copy.deepcopy(arguments), copy.deepcopy(arguments)
-    returned, made = chain(np, *ours) or (), run_on_the_host(kernel, theirs, tmp_path)
-    assert [array.dtype for array in returned] == [array.dtype for array in made]
-    for array, other in zip([*ours, *returned], [*theirs, *made], strict=True):
-        np.testing.assert_allclose(other, array, rtol=4 * np.finfo(dtype).eps, atol=0)
 
 
 # On a GPU
