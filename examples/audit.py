@@ -705,14 +705,14 @@ def partial_input(rng: Rng) -> float:
 
 def noise_value(rng: Rng) -> float:
     std, x = a_length(rng), a_matrix(rng, (100, 100))
-    layer = categorical.Noise(np, std)
+    layer = categorical.Noise(std)
     epsilon = ((layer.forward(x, rng)[0] - x) / std).ravel()
     unchanged = np.array_equal(layer.forward(x)[0], x)
     return uniform_distances(normal_cdf(epsilon[:5000]), normal_cdf(epsilon[5000:])) / unchanged
 
 
 def noise_input(rng: Rng) -> float:
-    layer = categorical.Noise(np, a_length(rng))
+    layer = categorical.Noise(a_length(rng))
     return gradcheck.layer(layer, a_matrix(rng, a_shape(rng)), seed=a_seed(rng))
 
 
@@ -764,27 +764,30 @@ def batch_norm_averages(rng: Rng) -> float:
 
 
 def side_by_side(rng: Rng) -> tuple[Any, Any, Array]:
-    """Two networks side by side with one output each, the two alone, and an input."""
-    widths = rng.integers(1, 4, 2).tolist()
+    """Three networks side by side with one output each, the three alone, and an input."""
+    widths = rng.integers(1, 4, 3).tolist()
     networks = [layers.perceptron(np, (width, 3, 1), 0.3, float) for width in widths]
     for network in networks:
         network.initialise(rng)
-    both = categorical.SideBySide(np, networks, widths)
-    return both, networks, read_only(rng.standard_normal((4, sum(widths))))
+    beside = categorical.SideBySide(np, networks, widths)
+    return beside, networks, read_only(rng.standard_normal((4, sum(widths))))
 
 
 def side_by_side_value(rng: Rng) -> float:
-    both, networks, x = side_by_side(rng)
-    parts = x[:, : networks[0].layers[0].W.shape[0]], x[:, -networks[1].layers[0].W.shape[0] :]
-    expected = np.hstack([f.forward(part)[0] for f, part in zip(networks, parts, strict=True)])
-    return gradcheck.relative_error(both.forward(x)[0], expected)
+    beside, networks, x = side_by_side(rng)
+    outputs, start = [], 0
+    for network in networks:
+        end = start + len(network.layers[0].W)
+        outputs.append(network.forward(x[:, start:end])[0])
+        start = end
+    return gradcheck.relative_error(beside.forward(x)[0], np.hstack(outputs))
 
 
 def side_by_side_gradients(rng: Rng) -> float:
-    both, _, x = side_by_side(rng)
+    beside, _, x = side_by_side(rng)
     seed = a_seed(rng)
-    of_parameters = gradcheck.parameters(both, x, seed=seed)
-    return max(gradcheck.layer(both, x, seed=seed), *of_parameters.values())
+    of_parameters = gradcheck.parameters(beside, x, seed=seed)
+    return max(gradcheck.layer(beside, x, seed=seed), *of_parameters.values())
 
 
 def cluster_heads(rng: Rng) -> tuple[Any, Array]:
@@ -928,7 +931,7 @@ ROWS += [
     Row("batch norm: off, dx = γ dy / s", f"{NORM}.backward", EVERY, 1e-7, batch_norm_off),
     Row("batch norm: dγ, dβ", f"{NORM}.parameter_gradients", EVERY, 1e-7, batch_norm_parameters),
     Row("side by side: y", "categorical.SideBySide.forward", AGAIN, 1e-12, side_by_side_value),
-    Row("side by side: dx, and dW, db of both", "categorical.SideBySide.backward",
+    Row("side by side: dx, and dW, db of each", "categorical.SideBySide.backward",
         EVERY, 1e-7, side_by_side_gradients),
     Row("cluster heads: e = y W + b + z", "categorical.ClusterHeads.forward",
         AGAIN, 1e-12, heads_value),

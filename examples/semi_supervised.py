@@ -32,9 +32,9 @@ def main(
     own = {
         "--labels": ("number of labelled images, 0 for none", labels, whole),
         "--categories": ("categories of the code", categories, {"type": "positive integer"}),
-        "--hidden": ("hidden layer sizes", [500, 500], several),
+        "--hidden": ("hidden layer sizes", [1000, 1000], several),
     }
-    flags = training_flags(name, epochs=50, about=about, own=own)
+    flags = training_flags(name, epochs=40, about=about, own=own)
     digits = load_data("MNIST", flags.data_dir, sample=flags.sample)
     kept = without_the_last_sixth(digits)
     labelled = draw_labelled(kept, flags.labels, flags.seed)

@@ -96,8 +96,8 @@ class PartialSoftmax:
 class Noise:
     """y = x + std ε in training, with ε standard normal, and y = x in evaluation; dx = dy."""
 
-    def __init__(self, xp: ModuleType, std: float) -> None:
-        self.xp, self.std = xp, std
+    def __init__(self, std: float) -> None:
+        self.std = std
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, None]:
         """y = x + std ε, with ε drawn from `rng`; without `rng`, y = x. The cache is None."""
@@ -271,7 +271,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         prior: Prior = gaussian(std=1.0),
         noise: float = 0.3,
         head_distance: float = 0.0,
-        dropout: float = 0.2,
+        dropout: float = 0.0,
         discriminator_dropout: float = 0.2,
         lr_reconstruction: float = 5e-4,
         lr_discriminator: float = 1e-4,
@@ -341,7 +341,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         drop, distance = config["discriminator_dropout"], config["head_distance"]
         empty = partial(xp.empty, dtype=self.dtype)
         adversaries = [self.network(sizes, drop) for sizes in (of_y, of_z)]
-        noise, softmax_ = Noise(xp, config["noise"]), PartialSoftmax(xp, self.categories)
+        noise, softmax_ = Noise(config["noise"]), PartialSoftmax(xp, self.categories)
         normal = BatchNorm(xp, encoder[-1], self.dtype)
         places = [ClusterHeads(xp, empty(sizes), empty(sizes[1:]), distance) for sizes in heads]
         return (

@@ -7,7 +7,7 @@ import pytest
 
 import npaae
 from npaae import CategoricalAutoencoder, InvalidInput, gradcheck
-from npaae.categorical import BatchNorm, softmax_cross_entropy
+from npaae.categorical import BatchNorm, Noise, softmax, softmax_cross_entropy
 
 from . import strict_device
 from .strict_device import DeviceArray
@@ -76,6 +76,43 @@ def test_one_discriminator_learns_nothing_of_the_others_columns(rng):
     assert not np.any(of_category[:, 1] == of_style[:, 1])
 
 
+def test_each_discriminator_computes_as_if_it_were_alone(rng):
+    discriminator, codes = small().discriminator, rng.standard_normal((6, 5))
+    one_after_the_other = draws()
+    of_category, of_style = (
+        network.forward(part, one_after_the_other)[0]
+        for network, part in zip(discriminator.layers, (codes[:, :3], codes[:, 3:]), strict=True)
+    )
+    both, _ = discriminator.forward(codes, draws())
+    np.testing.assert_array_equal(both, np.hstack((of_category, of_style)))
+
+
+def test_discriminators_compute_the_gradients_that_are_asked_for(rng):
+    model = small()
+    logits, caches = model.discriminator.forward(rng.standard_normal((6, 5)))
+    model.gradient[:] = np.nan
+    model.discriminator.backward(logits, caches, parameters=False)
+    assert np.isnan(model.gradient).all()
+    assert model.discriminator.backward(logits, caches, inputs=False) is None
+    assert np.isfinite(model.discriminator_adam.gradient).all()
+
+
+@pytest.mark.parametrize(("head_distance", "first"), [(0.0, (5, 5)), (1.0, (3, 2))])
+def test_the_decoder_has_the_encoders_sizes_in_reverse(head_distance, first):
+    layers = small(head_distance=head_distance).decoder.layers
+    shapes = [layer.W.shape for layer in layers if hasattr(layer, "W")]
+    rest = [(5, 7), (7, 9)] if head_distance == 0 else [(2, 5), (5, 7), (7, 9)]
+    assert shapes == [first, *rest]
+
+
+def test_cluster_heads_are_scattered_on_the_scale_of_their_distance():
+    heads = small(categories=500, head_distance=6.0).decoder.layers[0]
+    five_standard_errors = 5 * 6 / np.sqrt(2 * heads.W.size)
+    assert heads.W.std() == pytest.approx(6, abs=five_standard_errors)
+    assert len(np.unique(heads.W)) == heads.W.size
+    assert not heads.b.any()
+
+
 def test_batch_normalisation_evaluates_with_running_averages(rng):
     layer, x = BatchNorm(np, 2, float), 3 + 2 * rng.standard_normal((50, 2))
     for _ in range(1000):
@@ -93,6 +130,13 @@ def test_the_images_are_noisy_in_training_alone():
     quiet, noisy = (small(noise=noise, dropout=0) for noise in (0.0, 0.3))
     np.testing.assert_array_equal(quiet.encode(X), noisy.encode(X))
     assert not np.any(quiet.encoder.forward(X, draws())[0] == noisy.encoder.forward(X, draws())[0])
+
+
+@pytest.mark.parametrize("std", [0.5, 1.0])
+def test_noise_has_the_dtype_of_the_images(std):
+    y, _ = Noise(std).forward(np.zeros((2, 3), np.float32), draws())
+    assert y.dtype == np.float32
+    assert y.all()
 
 
 # The phases
@@ -149,10 +193,21 @@ def test_an_embedded_image_is_its_heads_place_and_its_style():
     np.testing.assert_allclose(model.embed(X), y @ heads.W + heads.b + z, rtol=1e-12)
 
 
-def test_no_logit_overflows():
+def test_no_logit_overflows_and_no_row_vanishes():
+    logits = np.array([[1e4, -1e4], [-1e4, -1e4]], np.float32)
     with np.errstate(all="raise", under="ignore"):
-        loss, _ = softmax_cross_entropy(np, np.array([[1e4, -1e4]], np.float32), np.array([1]))
-    assert loss == 2e4
+        loss, _ = softmax_cross_entropy(np, logits, np.array([1, 0]))
+        shares = softmax(np, logits)
+    assert loss == pytest.approx((2e4 + np.log(2)) / 2, rel=1e-6)
+    assert shares.tolist() == [[1, 0], [0.5, 0.5]]
+
+
+def test_a_model_in_float32_computes_in_float32():
+    model = small(dtype="float32", head_distance=1.0)
+    codes = model.draw_prior(draws(), 4)
+    embedded = model.embed_codes(codes.astype(float))
+    results = (codes, embedded, *model.step(X, draws(), (X, LABELS)))
+    assert {array.dtype for array in results} == {np.dtype("float32")}
 
 
 # Training, saving
@@ -162,6 +217,8 @@ def test_labelled_images_of_another_size_or_with_other_labels_are_refused():
     for images, labels in ((X[:, :8], LABELS), (X, LABELS[:5]), (X, LABELS + 1), (X, LABELS - 1)):
         with pytest.raises(InvalidInput, match=r"^(images|labels) must"):
             npaae.train(small(), IMAGES, labelled=(images, labels))
+    with pytest.raises(InvalidInput, match=r"^labels must lie in 0 … 2"):
+        npaae.train(small(), IMAGES, labelled=(X, LABELS + 1))
 
 
 @pytest.mark.parametrize("labelled", [(X,), 7, X])
@@ -171,7 +228,7 @@ def test_labelled_images_that_are_no_pair_are_refused(labelled):
 
 
 def test_a_model_without_categories_takes_no_labelled_images(small_model):
-    with pytest.raises(InvalidInput, match=r"^labelled must"):
+    with pytest.raises(InvalidInput, match=r"^labelled must be None"):
         npaae.train(small_model(), IMAGES, labelled=LABELLED)
 
 
@@ -193,6 +250,22 @@ def test_each_step_takes_all_labelled_images_or_a_batch_of_more(monkeypatch):
     list(npaae.train(model, IMAGES, labelled=LABELLED, epochs=1, batch_size=10))
     list(npaae.train(model, IMAGES, labelled=LABELLED, epochs=1, batch_size=5))
     assert sizes == [7] * 3 + [5] * 5
+
+
+def test_as_many_labelled_images_as_a_batch_has_are_all_taken_once(monkeypatch):
+    model, taken = small(), []
+    step = model.step
+    monkeypatch.setattr(model, "step", lambda *a: taken.append(a[2][1].tolist()) or step(*a))
+    list(npaae.train(model, IMAGES, labelled=LABELLED, epochs=1, batch_size=7))
+    assert taken == [LABELLED[1].tolist()] * 4
+
+
+def test_every_labelled_image_is_among_those_that_batches_take(monkeypatch):
+    model, taken = small(), set()
+    step = model.step
+    monkeypatch.setattr(model, "step", lambda *a: taken.update(a[2][1].tolist()) or step(*a))
+    list(npaae.train(model, IMAGES, labelled=LABELLED, epochs=4, batch_size=1))
+    assert taken == {0, 1, 2}
 
 
 def test_training_learns_the_labels_of_separable_images():
@@ -231,6 +304,25 @@ def test_its_configuration_makes_the_same_model_again():
     assert rates == [(5e-4, 0.9), (2e-4, 0.7), (5e-4, 0.7), (5e-4, 0.9)]
 
 
+def test_its_configuration_is_its_arguments():
+    defaults = {
+        "hidden": (1000, 1000), "categories": 10, "latent": 10, "visible": 784,
+        "noise": 0.3, "head_distance": 0.0, "dropout": 0.0, "discriminator_dropout": 0.2,
+        "lr_reconstruction": 5e-4, "lr_discriminator": 1e-4, "lr_generator": 5e-4,
+        "lr_classification": 5e-4, "beta1": 0.5, "dtype": "float32", "seed": 0,
+    }  # fmt: skip
+    others = {
+        "hidden": (7, 5), "categories": 3, "latent": 2, "visible": 9,
+        "noise": 0.1, "head_distance": 1.0, "dropout": 0.3, "discriminator_dropout": 0.4,
+        "lr_reconstruction": 1e-3, "lr_discriminator": 2e-3, "lr_generator": 3e-3,
+        "lr_classification": 4e-3, "beta1": 0.7, "dtype": "float64", "seed": 5,
+    }  # fmt: skip
+    for arguments, given in ((defaults, {}), (others, others)):
+        config = dict(CategoricalAutoencoder(**given).config)
+        assert dict(config.pop("prior"))["std"] == 1.0
+        assert config == arguments
+
+
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
@@ -260,7 +352,7 @@ def test_a_subclass_that_passes_its_arguments_on_is_loaded(tmp_path):
 
 def test_several_ranks_are_refused_by_load_as_the_callers_mistake(tmp_path):
     small().save(tmp_path / "model.npz")
-    with pytest.raises(InvalidInput, match=r"^comm must"):
+    with pytest.raises(InvalidInput, match=r"^comm must be None"):
         CategoricalAutoencoder.load(tmp_path / "model.npz", comm=object())
 
 

@@ -129,7 +129,7 @@ def test_thirty_steps_with_categories_equal_pytorchs_in_every_loss_and_parameter
     functional = torch.nn.functional
     model = CategoricalAutoencoder(
         hidden=HIDDEN, categories=3, latent=2, visible=VISIBLE, dtype="float64",
-        head_distance=head_distance, seed=1,
+        head_distance=head_distance, dropout=0.2, seed=1,
     )  # fmt: skip
     of_y, of_z = model.discriminator.layers
 

@@ -215,7 +215,7 @@ BUGS = {
     "batch norm: off, dx = γ dy / s": [(BatchNorm.backward, "if of_the_batch => if True")],
     "batch norm: dγ, dβ": [(BatchNorm.parameter_gradients, "dy * normal => dy * normal**2")],
     "side by side: y": [(SideBySide.forward, "x, self.ends => x[:, ::-1], self.ends")],
-    "side by side: dx, and dW, db of both": [
+    "side by side: dx, and dW, db of each": [
         (SideBySide.backward, "dy[:, i : i + 1] => dy[:, :1]")
     ],
     "repulsion: Σ max(0, η − ‖wᵢ − wⱼ‖)": [(categorical.repulsion, ".sum() / 2 => .sum()")],
