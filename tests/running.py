@@ -17,7 +17,10 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 FIGURES = {f"{name}.png" for name in ("losses", "samples", "manifold", "latent", "reconstructions")}
-FILES = FIGURES | {"losses.csv", "model.npz", "config.json"}
+KEPT = {"losses.csv", "model.npz", "config.json"}
+FILES = FIGURES | KEPT
+OTHERS = ("losses", "samples", "reconstructions", "style", "clusters")
+FILES_WITH_CATEGORIES = KEPT | {f"{name}.png" for name in OTHERS}
 
 sys.path.append(str(EXAMPLES))  # as Python does for a program in that folder
 
@@ -69,9 +72,9 @@ def rows(folder):
     return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
 
 
-def assert_equal_runs(folder, other):
+def assert_equal_runs(folder, other, expected=FILES):
     """Equal bit for bit: parameters, moments, step counts, losses and figures."""
-    assert files(folder) == files(other) == FILES
+    assert files(folder) == files(other) == expected
     with np.load(folder / "model.npz") as ours, np.load(other / "model.npz") as theirs:
         assert ours.files == theirs.files
         for name in ours.files:
@@ -79,7 +82,7 @@ def assert_equal_runs(folder, other):
     assert [row | {"seconds": 0} for row in rows(folder)] == [
         row | {"seconds": 0} for row in rows(other)
     ]
-    for name in FIGURES:
+    for name in (name for name in expected if name.endswith(".png")):
         assert (folder / name).read_bytes() == (other / name).read_bytes(), name
 
 
@@ -114,14 +117,15 @@ def wait_for(condition, process):
 
 
 @contextmanager
-def started(*arguments):
+def started(*arguments, example="mnist.py"):
     """A program under way, which is killed at the end of the block if it has not ended."""
 
     def heed_interrupts():  # which children of a background shell ignore
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command(*arguments), **pipes, preexec_fn=heed_interrupts) as process:
+    line = command(*arguments, example=example)
+    with subprocess.Popen(line, **pipes, preexec_fn=heed_interrupts) as process:
         try:
             yield process
         finally:

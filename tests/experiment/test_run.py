@@ -280,12 +280,21 @@ def test_overwriting_discards_the_run_and_keeps_what_is_not_its_own(copied, digi
 
 @running.linux
 @pytest.mark.slow
-def test_a_run_killed_twenty_times_ends_as_one_that_never_was(digits, tmp_path):
+@pytest.mark.parametrize(
+    ("example", "own", "expected"),
+    [
+        ("mnist.py", (), FILES),
+        ("semi_supervised.py", ("--labels", 50), running.FILES_WITH_CATEGORIES),
+    ],
+)
+def test_a_run_killed_twenty_times_ends_as_one_that_never_was(
+    digits, tmp_path, example, own, expected
+):
     killed, whole, rng = tmp_path / "killed", tmp_path / "whole", np.random.default_rng(0)
-    flags = ("--data-dir", digits, "--hidden", 32, 16, "--batch-size", 20, "--epochs", 200)
+    flags = ("--data-dir", digits, "--hidden", 32, 16, "--batch-size", 20, "--epochs", 200, *own)
     for kill in range(21):
         go_on = ("--resume",) if (killed / "config.json").exists() else ()
-        with running.started(*flags, *go_on, "--out", killed) as process:
+        with running.started(*flags, *go_on, "--out", killed, example=example) as process:
             if kill == 20:
                 process.communicate(timeout=300)
                 assert process.returncode == 0
@@ -293,8 +302,8 @@ def test_a_run_killed_twenty_times_ends_as_one_that_never_was(digits, tmp_path):
             goal = len(rows(killed)) + int(rng.integers(1, 6))
             running.wait_for(lambda goal=goal: len(rows(killed)) >= goal, process)
             time.sleep(rng.uniform(0, 0.03))  # anywhere: in a step, a write, a rename
-    assert run(*flags, "--out", whole).returncode == 0
-    assert_equal_runs(killed, whole)
+    assert run(*flags, "--out", whole, example=example).returncode == 0
+    assert_equal_runs(killed, whole, expected)
 
 
 # What is refused, before anything is touched
