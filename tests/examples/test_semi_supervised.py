@@ -115,6 +115,14 @@ def test_without_labels_it_is_named_by_the_surest_held_out_image(sample, monkeyp
     assert semi_supervised.error_rate(model, few, few.test_images, labels, labelled=0) == 1 / 3
 
 
+def test_the_surest_of_images_whose_confidence_is_rounded_to_1_is_found(sample, monkeypatch):
+    model, labels = a_model(categories=2), np.array([7, 5])
+    y = np.array([[1, 1e-9], [1, 1e-20]], np.float32)
+    few = sample._replace(test_images=np.zeros((2, 784)), test_labels=labels)
+    monkeypatch.setattr(model, "encode", lambda images: y)
+    assert semi_supervised.error_rate(model, few, few.test_images, np.array([5, 5]), 0) == 0
+
+
 # The programs
 
 
