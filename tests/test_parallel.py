@@ -121,7 +121,8 @@ def fail(ranks, name):
 
     def main():
         comm = parallel.world()
-        print("begun")
+        print("begun", flush=True)
+        comm.Barrier()  # a rank that fails alone does not wait for one that is late to begin
         if comm.rank in ranks:
             raise getattr(npaae, name, ZeroDivisionError)("seed must be odd")
         comm.Barrier()
