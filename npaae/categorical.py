@@ -434,6 +434,15 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         best: HostArray = codes[:, : self.categories].argmax(axis=1)
         return best
 
+    def doubts(self, images: Any) -> HostArray:
+        """1 − y, (n, k): how unsure the model is that each image is of each category.
+
+        The sum of the other categories, which is precise where y is rounded to 1.
+        """
+        y = self.encode(images)[:, : self.categories]
+        others: HostArray = y @ (1 - np.eye(self.categories, dtype=y.dtype))
+        return others
+
     def embed(self, images: Any) -> HostArray:
         """y W + b + z, (n, d): the places of images among the cluster heads.
 

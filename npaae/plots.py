@@ -215,12 +215,12 @@ def styles(model: CategoricalAutoencoder, images: HostArray) -> Figure:
 
 def clusters(model: CategoricalAutoencoder, images: HostArray) -> Figure:
     """A row for each category: its head, decoded with style 0, and its ten most certain images."""
-    y, rows = model.encode(images)[:, : model.categories], []
+    doubts, rows = model.doubts(images), []
     heads = model.decode(np.eye(model.categories, model.code_size))
     pixels = unit_interval(checked_rows(images, model.visible), heads.dtype)
     for k, head in enumerate(heads):
-        own = np.flatnonzero(y.argmax(axis=1) == k)
-        surest = own[np.argsort(-y[own, k])][:10]
+        own = np.flatnonzero(doubts.argmin(axis=1) == k)
+        surest = own[np.argsort(doubts[own, k])][:10]
         row = np.zeros((12, model.visible))  # blank if the category has fewer
         row[0], row[2 : 2 + len(surest)] = head, pixels[surest]
         rows.append(row)

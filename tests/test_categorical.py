@@ -41,6 +41,14 @@ def test_the_category_of_an_image_is_the_largest_of_its_distribution():
     np.testing.assert_array_equal(model.classify(X), model.encode(X)[:, :3].argmax(axis=1))
 
 
+def test_a_doubt_is_precise_where_a_confidence_is_rounded_to_1(monkeypatch):
+    model = small()
+    y = np.array([[1, 1e-9, 0, 5, 5], [0.25, 0.25, 0.5, 5, 5]], np.float32)
+    monkeypatch.setattr(model, "encode", lambda images: y)
+    expected = [[1e-9, 1, 1], [0.75, 0.75, 0.5]]
+    np.testing.assert_allclose(model.doubts(X), expected, rtol=1e-6)
+
+
 def test_the_prior_draws_each_category_as_often_and_one_at_a_time(rng):
     codes = small().draw_prior(rng, 3000)
     five_standard_errors = 5 * np.sqrt(2 / 9 / 3000)
@@ -243,30 +251,28 @@ def test_a_record_without_labelled_images_has_no_such_loss():
     assert next(npaae.train(small(), IMAGES)).classification is None
 
 
-def test_each_step_takes_all_labelled_images_or_a_batch_of_more(monkeypatch):
-    model, sizes = small(), []
-    step = model.step
-    monkeypatch.setattr(model, "step", lambda *a: sizes.append(len(a[2][1])) or step(*a))
-    list(npaae.train(model, IMAGES, labelled=LABELLED, epochs=1, batch_size=10))
-    list(npaae.train(model, IMAGES, labelled=LABELLED, epochs=1, batch_size=5))
-    assert sizes == [7] * 3 + [5] * 5
-
-
-def test_as_many_labelled_images_as_a_batch_has_are_all_taken_once(monkeypatch):
+def labels_of_steps(labelled, batch_size):
+    """The labels that each step of an epoch takes."""
     model, taken = small(), []
     step = model.step
-    monkeypatch.setattr(model, "step", lambda *a: taken.append(a[2][1].tolist()) or step(*a))
-    list(npaae.train(model, IMAGES, labelled=LABELLED, epochs=1, batch_size=7))
-    assert taken == [LABELLED[1].tolist()] * 4
+    model.step = lambda *a: taken.append(a[2][1].tolist()) or step(*a)
+    list(npaae.train(model, IMAGES, labelled=labelled, epochs=1, batch_size=batch_size))
+    return taken
 
 
-def test_every_labelled_image_is_among_those_that_batches_take(monkeypatch):
-    model, taken = small(), set()
-    step = model.step
-    monkeypatch.setattr(model, "step", lambda *a: taken.update(a[2][1].tolist()) or step(*a))
-    two = IMAGES[:2], np.array([0, 1])
-    list(npaae.train(model, IMAGES, labelled=two, epochs=1, batch_size=1))
-    assert taken == {0, 1}
+@pytest.mark.parametrize("batch_size", [10, 7])
+def test_each_step_takes_all_labelled_images_that_fit_into_a_batch(batch_size):
+    taken = labels_of_steps(LABELLED, batch_size)
+    assert taken == [LABELLED[1].tolist()] * -(-25 // batch_size)
+
+
+def test_each_step_takes_a_batch_of_more_labelled_images():
+    assert [*map(len, labels_of_steps(LABELLED, 5))] == [5] * 5
+
+
+def test_every_labelled_image_is_among_those_that_batches_take():
+    taken = labels_of_steps((IMAGES[:2], np.array([0, 1])), 1)
+    assert {label for (label,) in taken} == {0, 1}
 
 
 def test_training_learns_the_labels_of_separable_images():
@@ -306,18 +312,15 @@ def test_its_configuration_makes_the_same_model_again():
 
 
 def test_its_configuration_is_its_arguments():
-    defaults = {
-        "hidden": (1000, 1000), "categories": 10, "latent": 10, "visible": 784,
-        "noise": 0.3, "head_distance": 0.0, "dropout": 0.0, "discriminator_dropout": 0.2,
-        "lr_reconstruction": 5e-4, "lr_discriminator": 1e-4, "lr_generator": 5e-4,
-        "lr_classification": 5e-4, "beta1": 0.5, "dtype": "float32", "seed": 0,
+    table = {  # the default of each argument, and another value
+        "hidden": ((1000, 1000), (7, 5)), "categories": (10, 3), "latent": (10, 2),
+        "visible": (784, 9), "noise": (0.3, 0.1), "head_distance": (0.0, 1.0),
+        "dropout": (0.0, 0.3), "discriminator_dropout": (0.2, 0.4),
+        "lr_reconstruction": (5e-4, 1e-3), "lr_discriminator": (1e-4, 2e-3),
+        "lr_generator": (5e-4, 3e-3), "lr_classification": (5e-4, 4e-3),
+        "beta1": (0.5, 0.7), "dtype": ("float32", "float64"), "seed": (0, 5),
     }  # fmt: skip
-    others = {
-        "hidden": (7, 5), "categories": 3, "latent": 2, "visible": 9,
-        "noise": 0.1, "head_distance": 1.0, "dropout": 0.3, "discriminator_dropout": 0.4,
-        "lr_reconstruction": 1e-3, "lr_discriminator": 2e-3, "lr_generator": 3e-3,
-        "lr_classification": 4e-3, "beta1": 0.7, "dtype": "float64", "seed": 5,
-    }  # fmt: skip
+    defaults, others = ({name: pair[i] for name, pair in table.items()} for i in (0, 1))
     for arguments, given in ((defaults, {}), (others, others)):
         config = dict(CategoricalAutoencoder(**given).config)
         assert dict(config.pop("prior"))["std"] == 1.0

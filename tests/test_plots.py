@@ -245,9 +245,9 @@ def test_a_row_of_styles_is_one_images_style_in_every_category(categorical, imag
 
 
 def test_a_row_of_clusters_is_a_head_and_its_surest_images(categorical, images, monkeypatch):
-    y = np.full((25, 5), 0.1)
-    y[3, 1], y[7, 1], y[8, 1] = 0.5, 0.9, 0.7
-    monkeypatch.setattr(categorical, "encode", lambda _: y)
+    doubts = np.full((25, 3), [0.1, 0.9, 0.9])  # all others are of category 0
+    doubts[[3, 7, 8], 1] = 0.05, 0.01, 0.03
+    monkeypatch.setattr(categorical, "doubts", lambda _: doubts)
     figure = plots.clusters(categorical, images)
     head = categorical.decode([[0, 1, 0, 0, 0]])[0]
     np.testing.assert_allclose(cell(figure, 1, 0), head, rtol=1e-5)
