@@ -28,8 +28,8 @@ a kink dominates and grows while rounding does, and the step with the smallest u
 
 A check that cannot decide does not pass: it raises an exception. InvalidInput means that f or the
 gradient does not fit x, that f is not deterministic, computes in less than float64 or is not
-finite, or that rounding hides its derivative. Kink means that f has a kink within the smallest
-step; choose another point. Only `pattern` can reveal a kink that rounding hides.
+finite, or that rounding hides all of its derivatives. Kink means that f has a kink within the
+smallest step; choose another point. Only `pattern` can reveal a kink that rounding hides.
 
 Randomness in f must be frozen: create a generator with the same seed in each call. Dropout can then
 be checked while it is on.
@@ -279,16 +279,16 @@ class _Probe:
         self.sides: Any = None if pattern is None else pattern(self.x.copy())
         far = self._attempt(self.x + displacement)
         largest = max(abs(self.value), abs(far) if isfinite(far) else 0.0) or 1.0
-        near, scatters = [], []
+        near, scatters, self.flat = [], [], []
         for steps in (NEAR, -NEAR):  # because there may be a kink on one side
             side = [self._attempt(self.x + step * displacement) for step in steps]
             near += [value for value in side if isfinite(value)]
+            self.flat.append(set(side) == {self.value})
             if all(map(isfinite, side)):
                 differences = np.diff(np.array(side) / largest, ORDER)
                 scatters.append(float(np.sqrt(np.mean(differences**2) / AMPLIFIED)))
         scatter = min(scatters, default=0.0)
         self.noise = max(NOISE * scatter * largest, float(np.finfo(float).eps) * abs(self.value))
-        self.is_flat = len(set(near)) == 1
         if all(map(_is_single, near)):
             raise InvalidInput("f must compute in float64 throughout, got values of float32")
         if scatter > SINGLE:
@@ -343,9 +343,10 @@ class _Probe:
             f_above, f_below = self._attempt(above), self._attempt(below)
             if not (isfinite(f_above) and isfinite(f_below)) or self._crossed(above, below):
                 return None
-            # Next to a kink, f may be flat at x and on one side. In float32 it jumps on both.
-            changes = abs(f_above - self.value), abs(f_below - self.value)
-            if self.is_flat and h == 1 and min(changes) > 1e5 * self.noise:
+            # A side that is flat near x stays so up to a kink, if there is one; float32 jumps.
+            ends = zip((f_above, f_below), self.flat, strict=True)
+            changes = [abs(end - self.value) for end, is_flat in ends if is_flat]
+            if changes and h == 1 and min(changes) > 1e5 * self.noise:
                 raise InvalidInput("f must compute in float64 throughout, got a staircase")
             slopes.append((f_above - f_below) / (2 * h))
             bends.append((f_above - 2 * self.value + f_below) / h)

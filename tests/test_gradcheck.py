@@ -247,6 +247,13 @@ def test_a_function_that_computes_in_float32_is_refused(f, returned, point):
             elementwise(f, x, 2 * x)
 
 
+def test_float32_is_refused_where_it_jumps_on_one_side_alone():
+    for seed in range(50):
+        x = np.random.default_rng(seed).standard_normal(4)
+        with pytest.raises(InvalidInput, match=r"^f must compute in float64"):
+            elementwise(lambda x: 0.1 + float((x.astype(np.float32) ** 2).sum()), x, 2 * x)
+
+
 def test_a_sum_in_float64_of_numbers_in_float32_is_refused(point):
     def f(x):
         return np.sin(1000 * x).astype(np.float32).astype(float).sum()
