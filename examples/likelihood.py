@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import npaae
 from npaae import InvalidInput, metrics
+from npaae.backend import BACKENDS
 from npaae.experiment import Parser, launch
 
 HIDDEN = (1000, 1000)
@@ -37,6 +38,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type="non-negative integer", nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type="folder", default=Path("runs/likelihood"), help=shown)
+    parser.add_argument("--backend", choices=BACKENDS, default="numpy", help=shown)
     parser.add_data_flags()
     flags = parser.parse_args()
     digits = npaae.data.mnist(flags.data_dir)
@@ -56,7 +58,7 @@ def main() -> None:
     scores = []
     for seed in flags.seeds:
         path = flags.out / f"{flags.epochs}-epochs-seed-{seed}.npz"
-        model = trained(digits, flags.epochs, seed, path)
+        model = trained(digits, flags.epochs, seed, path, flags.backend)
         score = metrics.parzen(test, held_out, model.sample(SAMPLES, seed=seed), WIDTHS)
         scores.append(score.mean)
         print(f"seed {seed}: {described(score)}", flush=True)
@@ -68,14 +70,14 @@ def main() -> None:
 
 
 def trained(
-    digits: npaae.data.Dataset, epochs: int, seed: int, path: Path
+    digits: npaae.data.Dataset, epochs: int, seed: int, path: Path, backend: str = "numpy"
 ) -> npaae.AdversarialAutoencoder:
     """The average model of one seed after all its epochs.
 
     Continues from `path` and the average beside it, if they exist.
     """
     averaged = path.with_stem(f"{path.stem}-average")
-    model, average = saved_or_new(path, seed), saved_or_new(averaged, seed)
+    model, average = (saved_or_new(file, seed, backend) for file in (path, averaged))
     if average.epoch - model.epoch not in (0, 1):  # 1 if it was stopped between the two files
         raise InvalidInput(
             f"{path} and {averaged.name} are not of one run; move both away, or name another "
@@ -103,7 +105,7 @@ def trained(
     return average
 
 
-def saved_or_new(path: Path, seed: int) -> npaae.AdversarialAutoencoder:
+def saved_or_new(path: Path, seed: int, backend: str = "numpy") -> npaae.AdversarialAutoencoder:
     """The model in `path`, or a new one if there is none."""
     model = npaae.AdversarialAutoencoder(
         hidden=HIDDEN,
@@ -113,11 +115,12 @@ def saved_or_new(path: Path, seed: int) -> npaae.AdversarialAutoencoder:
         discriminator_dropout=0.2,
         lr_reconstruction=RECONSTRUCTION,
         lr_regularization=GENERATOR,
+        backend=backend,
         seed=seed,
     )
     if not path.exists():
         return model
-    saved = npaae.AdversarialAutoencoder.load(path)
+    saved = npaae.AdversarialAutoencoder.load(path, backend=backend)
     if saved.config != model.config:
         raise InvalidInput(
             f"{path} holds another model; move it away, or name another folder with --out"

@@ -20,6 +20,8 @@ Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray; CuPy ships no type stub
 HostArray: TypeAlias = np.ndarray[Any, Any]
 Generator: TypeAlias = Any  # numpy.random.Generator or cupy.random.Generator
 
+BACKENDS = ("numpy", "cupy", "auto")
+
 # Independent random streams. A generator is determined by (seed, stream, epoch), so its state never
 # has to be saved. Epoch 0 means before training.
 WEIGHTS, SHUFFLE, NOISE, SAMPLE = range(1, 5)
@@ -32,7 +34,7 @@ def array_module(backend: str) -> ModuleType:
 
     Raises InvalidInput for any other name, and Unavailable if "cupy" lacks CuPy or a GPU.
     """
-    if not isinstance(backend, str) or backend not in ("numpy", "cupy", "auto"):
+    if not isinstance(backend, str) or backend not in BACKENDS:
         raise InvalidInput(f'backend must be "numpy", "cupy" or "auto", got {backend!r}')
     if backend == "numpy":
         return np

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from .. import checks
+from ..backend import BACKENDS
 from ..checks import InvalidInput
 from .run import read_config, settings
 
@@ -98,8 +99,7 @@ def training_flags(
     for flag, (meaning, default, options) in own.items():
         add(flag, meaning, default, **options)
     add("--seed", "seed of the weights, orders, masks and draws", 0, type="non-negative integer")
-    backends = ("numpy", "cupy", "auto")
-    add("--backend", "array library; auto: CuPy if there is a GPU", "numpy", choices=backends)
+    add("--backend", "array library; auto: CuPy if there is a GPU", "numpy", choices=BACKENDS)
     add("--figures-every", "epochs between drawings of the figures", 25, type="positive integer")
     parser.add_data_flags(sample=name != "Fashion-MNIST")
     about = "folder of the run (default: a new one in runs/)"

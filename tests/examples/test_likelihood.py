@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import npaae
-from npaae import InvalidInput, metrics
+from npaae import InvalidInput, backend, metrics
 from npaae.training import train
+
+from ..strict_device import device
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +133,16 @@ def test_the_average_is_of_the_second_half_and_forgets_beyond_its_horizon(
     *_, fourth, fifth, sixth = (theta.astype(np.float64) for _, theta in epochs_trained)
     expected = ((fourth + fifth) / 2 + sixth) / 2
     np.testing.assert_allclose(average.theta, expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_it_trains_and_continues_on_the_backend_that_it_is_told(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(backend, "_cupy_on_a_gpu", lambda: device)
+    for epochs in (1, 2):
+        average = likelihood.trained(
+            npaae.data.mnist(digits), epochs, 0, tmp_path / "model.npz", "cupy"
+        )
+        assert (average.xp, average.epoch) == (device, epochs)
 
 
 @pytest.mark.parametrize("missing", ["model.npz", "model-average.npz"])
