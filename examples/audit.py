@@ -22,6 +22,7 @@ import argparse
 import inspect
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial, reduce
 from itertools import combinations
 from math import erf, exp, inf, log, nan, pi, sqrt
@@ -665,6 +666,14 @@ def shares(logits: Array) -> Array:
     return np.array([[exp(l) / sum(map(exp, row)) for l in row] for row in logits])  # noqa: E741
 
 
+def log_softmax_value(rng: Rng) -> float:
+    """Along either axis, also with logits whose exponentials would overflow or vanish."""
+    (logits, _), axis, shift = a_score(rng), int(rng.integers(2)), rng.choice([0, -1e3, 1e3])
+    expected = np.log(shares(logits) if axis == 1 else shares(logits.T).T)
+    found = categorical.log_softmax(np, logits + shift, axis)
+    return gradcheck.relative_error(found, expected)
+
+
 def softmax_value(rng: Rng) -> float:
     logits, _ = a_score(rng)
     found = categorical.softmax(np, logits + 10 ** rng.uniform(0, 2))  # a constant changes nothing
@@ -687,6 +696,48 @@ def softmax_gradient(rng: Rng) -> float:
 
     _, gradient = categorical.softmax_cross_entropy(np, logits, labels)
     return gradcheck.elementwise(loss, logits, gradient)
+
+
+def two_scores(rng: Rng) -> tuple[Array, Array]:
+    """Logarithms of the categories of some rows, and other logits."""
+    logits, _ = a_score(rng)
+    return np.log(shares(logits)), read_only(rng.uniform(-4, 4, logits.shape))
+
+
+def divergence_of(p: Array, q: Array) -> float:
+    """KL(p ‖ q), by definition, the mean over the rows."""
+    return sum(a * log(a / b) for a, b in zip(p.ravel(), q.ravel(), strict=True)) / len(p)
+
+
+def information_of(q: Array) -> float:
+    """What the categories q tell about the rows, by definition."""
+    return divergence_of(q, np.broadcast_to(q.mean(axis=0), q.shape))
+
+
+def divergence_value(rng: Rng) -> float:
+    log_p, logits = two_scores(rng)
+    expected = divergence_of(np.exp(log_p), shares(logits))
+    return gradcheck.relative_error(categorical.divergence(np, log_p, logits)[0], expected)
+
+
+def divergence_gradient(rng: Rng) -> float:
+    log_p, logits = two_scores(rng)
+    _, gradient = categorical.divergence(np, log_p, logits)
+    return gradcheck.elementwise(
+        lambda x: categorical.divergence(np, log_p, x)[0], logits, gradient
+    )
+
+
+def information_value(rng: Rng) -> float:
+    logits, _ = a_score(rng)
+    found, _ = categorical.information(np, logits)
+    return gradcheck.relative_error(found, information_of(shares(logits)))
+
+
+def information_gradient(rng: Rng) -> float:
+    logits, _ = a_score(rng)
+    _, gradient = categorical.information(np, logits)
+    return gradcheck.elementwise(lambda x: categorical.information(np, x)[0], logits, gradient)
 
 
 def partial_value(rng: Rng) -> float:
@@ -839,6 +890,8 @@ def a_categorical(rng: Rng, head_distance: float = 0.0) -> tuple[Any, Array, int
         visible=visible,
         head_distance=head_distance,
         noise=rng.uniform(0, 0.5),
+        perturbation=rng.uniform(0.1, 3),
+        information_weight=rng.choice([0, 0.5]),
         dropout=rng.uniform(0, 0.5),
         discriminator_dropout=rng.uniform(0, 0.5),
         dtype="float64",
@@ -860,6 +913,64 @@ def classification(model: Any, x: Array, rng: Rng) -> Any:
 def classification_loss(model: Any, x: Array, rng: Rng) -> Any:
     codes, _ = model.encoder.forward(x, rng)
     return -np.mean([log(c[j]) for c, j in zip(codes, categories_of(x, model), strict=True)])
+
+
+def log_categories_of(x: Array, model: Any) -> Array:
+    """The logarithms of some categories for each row."""
+    draws = np.random.default_rng(len(x))
+    return read_only(np.log(shares(draws.uniform(-2, 2, (len(x), model.categories)))))
+
+
+def smoothness(model: Any, x: Array, rng: Rng) -> Any:
+    return model.smoothness_gradient(log_categories_of(x, model), x, rng)
+
+
+def smoothness_loss(model: Any, x: Array, rng: Rng) -> Any:
+    without_noise = layers.Sequential(model.encoder.layers[1:])
+    q = without_noise.forward(x, rng)[0][:, : model.categories]
+    gained = model.config["information_weight"] * information_of(q)
+    return divergence_of(np.exp(log_categories_of(x, model)), q) - gained
+
+
+def perturbation(rng: Rng) -> float:
+    """Its length, and its direction against the divergence's slopes around a small random step."""
+    model, x, seed = a_categorical(rng)
+    _, perturbed = model.perturb(x, np.random.default_rng(seed))
+    classifier, draws = layers.Sequential(model.encoder.layers[1:-1]), np.random.default_rng(seed)
+
+    def log_categories(x: Array, rng: Rng) -> Array:
+        return np.log(shares(classifier.forward(x, rng)[0][:, : model.categories]))
+
+    log_p = log_categories(x, draws)
+    step = draws.standard_normal(x.shape)
+    start = x + 1e-3 * step / np.linalg.norm(step, axis=1, keepdims=True)
+
+    def slope(i: tuple[int, ...], h: float) -> float:
+        ends = [start.copy(), start.copy()]
+        ends[0][i], ends[1][i] = start[i] + h, start[i] - h
+        log_q, log_q_before = (log_categories(end, deepcopy(draws)) for end in ends)
+        return float(np.sum(np.exp(log_p) * (log_q_before - log_q)) / (2 * h))
+
+    wide, narrow = (
+        np.reshape([slope(i, h) for i in np.ndindex(x.shape)], x.shape) for h in (1e-4, 5e-5)
+    )
+    length = np.linalg.norm(wide, axis=1, keepdims=True)
+    clear = (length > 1e-6)[:, 0] & (np.abs(wide - narrow).max(axis=1) < 1e-6 * length[:, 0])
+    if not clear.any():
+        raise gradcheck.Kink("every row has no direction, or a ReLU that changes sign nearby")
+    expected = model.config["perturbation"] * wide[clear] / length[clear]
+    return gradcheck.relative_error((perturbed - x)[clear], expected)
+
+
+def own_samples(rng: Rng) -> float:
+    """Images, and the categories that they were decoded from."""
+    model, _, seed = a_categorical(rng)
+    images, labels = model.own_samples(5, np.random.default_rng(seed))
+    draws = np.random.default_rng(seed)
+    codes = model.draw_prior(draws, 5)
+    logits, _ = model.decoder.forward(codes, draws)
+    same = np.array_equal(np.eye(model.categories)[labels], codes[:, : model.categories])
+    return gradcheck.relative_error(images, 1 / (1 + np.exp(-logits))) if same else inf
 
 
 def repelled_loss(model: Any, x: Array, rng: Rng) -> Any:
@@ -888,16 +999,20 @@ def codes_prior(rng: Rng) -> float:
     return uniform_distances(category, *normal_cdf(z[:, :2]).T) if one_hot else inf
 
 
-def fourth_phase(rng: Rng) -> float:
-    """A step with labelled images against one without, followed by phase 4 by hand."""
+def later_phases(rng: Rng) -> float:
+    """A step, with labelled images or without, against the first three phases and two by hand."""
     model, x, seed = a_categorical(rng)
-    labels = categories_of(x, model)
+    labelled = (x, categories_of(x, model)) if rng.integers(2) else None
     other = Categorical(**(model.config | {"prior": model.prior}))
     other.theta[:] = model.theta
-    stepped = model.step(x, np.random.default_rng(seed), (x, labels))
+    stepped = model.step(x, np.random.default_rng(seed), labelled)
     draws = np.random.default_rng(seed)
-    expected = [*other.step(x, draws), other.classification_gradient(x, labels, draws)]
+    expected = [*Model.step(other, x, draws)]
+    images, labels = labelled or other.own_samples(len(x), draws)
+    expected.append(other.classification_gradient(images, labels, draws))
     other.classification_adam.step()
+    expected.append(other.smoothness_gradient(*other.perturb(x, draws), draws))
+    other.smoothness_adam.step()
     changed = sum(np.sum(array != other.arrays()[name]) for name, array in model.arrays().items())
     return float(np.sum(np.array(stepped) != np.array(expected)) + changed)
 
@@ -906,6 +1021,7 @@ WITH_HEADS = partial(a_categorical, head_distance=3.0)
 BOTH = Phase(discriminator, discriminators_loss, "discriminator_adam")
 REPELLED = Phase(reconstruction, repelled_loss, "reconstruction_adam")
 FOUR = Phase(classification, classification_loss, "classification_adam")
+FIVE = Phase(smoothness, smoothness_loss, "smoothness_adam")
 
 
 def in_categories(check: Callable[..., float], phase: Phase, case: Case = a_categorical) -> Any:
@@ -913,11 +1029,20 @@ def in_categories(check: Callable[..., float], phase: Phase, case: Case = a_cate
 
 
 ENTROPY, NORM = "categorical.softmax_cross_entropy", "categorical.BatchNorm"
-FOURTH = "Categorical.classification_gradient"
+FOURTH, FIFTH = "Categorical.classification_gradient", "Categorical.smoothness_gradient"
 ROWS += [
+    Row("ln softmax: l − ln Σ exp(l)", "categorical.log_softmax", AGAIN, 1e-12, log_softmax_value),
     Row("softmax: p = exp(l) / Σ exp(l)", "categorical.softmax", AGAIN, 1e-12, softmax_value),
     Row("softmax's cross-entropy: L", ENTROPY, AGAIN, 1e-12, softmax_loss),
     Row("softmax's cross-entropy: dl = (p − t) / n", ENTROPY, EVERY, 1e-7, softmax_gradient),
+    Row("divergence: KL = Σ p (ln p − ln q) / n", "categorical.divergence",
+        AGAIN, 1e-10, divergence_value),
+    Row("divergence: dl = (q − p) / n", "categorical.divergence",
+        EVERY, 1e-7, divergence_gradient),
+    Row("information: I = Σ q (ln q − ln q̄) / n", "categorical.information",
+        AGAIN, 1e-10, information_value),
+    Row("information: dl = q (g − Σ q g) / n", "categorical.information",
+        EVERY, 1e-7, information_gradient),
     Row("two heads: softmax, and the rest", "categorical.PartialSoftmax.forward",
         AGAIN, 1e-12, partial_value),
     Row("two heads: dl = p · (dp − Σ p dp)", "categorical.PartialSoftmax.backward",
@@ -957,7 +1082,13 @@ ROWS += [
     Row("phase 4: L = −ln y_label", FOURTH, AGAIN, 1e-12, in_categories(phase_loss, FOUR)),
     Row("phase 4: dL by encoder", FOURTH, ALONG, 1e-6, in_categories(phase_gradient, FOUR)),
     Row("phase 4: moves nothing else", FOURTH, EQUAL, 0, in_categories(phase_isolation, FOUR)),
-    Row("categories: a step, then phase 4", "Categorical.step", EQUAL, 0, fourth_phase),
+    Row("own samples: σ(decoder(y*, z*)) and y*", "Categorical.own_samples",
+        AGAIN, 1e-12, own_samples),
+    Row("phase 5: r along dKL(y ‖ y(x + r))", "Categorical.perturb", AGAIN, 1e-4, perturbation),
+    Row("phase 5: L = KL(y ‖ q) − w I(q)", FIFTH, AGAIN, 1e-10, in_categories(phase_loss, FIVE)),
+    Row("phase 5: dL by encoder", FIFTH, ALONG, 1e-6, in_categories(phase_gradient, FIVE)),
+    Row("phase 5: moves nothing else", FIFTH, EQUAL, 0, in_categories(phase_isolation, FIVE)),
+    Row("categories: a step, then phases 4 and 5", "Categorical.step", EQUAL, 0, later_phases),
 ]  # fmt: skip
 
 

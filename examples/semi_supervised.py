@@ -18,6 +18,9 @@ from npaae import CategoricalAutoencoder, InvalidInput, Record, metrics
 from npaae.data import Dataset
 from npaae.experiment import Run, check_run, import_plots, launch, load_data, training_flags
 
+# Without labels, the categories are found by what they tell about the images.
+WITHOUT_LABELS: dict[str, Any] = {"information_weight": 0.3, "lr_smoothness": 1e-3}
+
 
 def main(
     name: str = "semi-supervised",
@@ -29,10 +32,12 @@ def main(
     head_distance: float = 0.0,
 ) -> None:
     whole, several = {"type": "non-negative integer"}, {"type": "positive integer", "nargs": "+"}
+    length = {"type": "non-negative number"}
     own = {
         "--labels": ("number of labelled images, 0 for none", labels, whole),
         "--categories": ("categories of the code", categories, {"type": "positive integer"}),
         "--hidden": ("hidden layer sizes", [1000, 1000], several),
+        "--perturbation": ("length of the perturbations of phase 5, 0 for none", 2.0, length),
     }
     flags = training_flags(name, epochs=40, about=about, own=own)
     digits = load_data("MNIST", flags.data_dir, sample=flags.sample)
@@ -50,6 +55,8 @@ def main(
             categories=flags.categories,
             latent=latent,
             head_distance=head_distance,
+            perturbation=flags.perturbation,
+            **({} if labelled else WITHOUT_LABELS),
             backend=flags.backend,
             seed=flags.seed,
             comm=comm,
@@ -72,7 +79,9 @@ def main(
         overwrite=flags.overwrite,
         bar=not flags.no_progress,
         figures=figures,
-        more={key: getattr(flags, key) for key in ("labels", "categories", "sample")},
+        more={
+            key: getattr(flags, key) for key in ("labels", "categories", "perturbation", "sample")
+        },
     ) as run:
         records = train(model, kept, labelled, flags.epochs, flags.batch_size)
         for record in run.progress(records):

@@ -7,16 +7,24 @@
     Cat ──► y* ─► D_y ◄── y                        3 generator        BCE(D(c), 1)
     N   ──► z* ─► D_z ◄── z                          moves encoder
                                                    4 classification   −ln y_label
-                                                     moves encoder, for the labelled images
+    labelled images, or decoder(y*, z*)              moves encoder
+    x + r ──► encoder ──► q                        5 smoothness       KL(y ‖ q) − w I(q)
+                                                     moves encoder
 
 The encoder ends in two heads: y, a softmax over the categories, and z, linear. A code c is (y, z).
 One discriminator compares y with one-hot draws, which makes y nearly one-hot. Another compares z
 with draws of the prior, which keeps the category out of z. With c in place of z, phases 1 to 3 are
 those of `AdversarialAutoencoder`. New are the softmax, two discriminators side by side, batch
-normalisation in the encoder and the decoder, noise on the images, and phase 4.
+normalisation in the encoder and the decoder, noise on the images, and phases 4 and 5.
 
-Source: A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow, B. Frey, "Adversarial Autoencoders",
-arXiv:1511.05644, sections 4 to 7.
+Phase 4 is the AAE paper's. Without labels, the model learns to recognise the categories of its own
+samples in any style. Phase 5 is not in the paper. It moves the boundaries between categories away
+from the images: no small change r of an image shall change its category. If the weight w is
+positive, the category is also to tell as much about the image as possible.
+
+Sources: A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow, B. Frey, "Adversarial Autoencoders",
+arXiv:1511.05644, sections 4 to 7. Phase 5: T. Miyato, S. Maeda, M. Koyama, S. Ishii, "Virtual
+adversarial training", arXiv:1704.03976; the information: W. Hu et al., arXiv:1702.08720.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,22 +37,28 @@ import numpy as np
 from . import checks
 from .backend import Array, Generator, HostArray, to_host
 from .checks import InvalidInput, as_rows, unit_interval
-from .layers import Dense, ReLU, Sequential
+from .layers import Dense, ReLU, Sequential, sigmoid
 from .model import AdversarialAutoencoder
 from .optim import Adam
 from .priors import Prior, gaussian
 
 REPULSION = 1e-3  # the weight of the repulsion of cluster heads in the loss
+PROBE = 1e-3  # the length of the random step at which a direction is sought
+
+
+def log_softmax(xp: ModuleType, logits: Array, axis: int = 1) -> Array:
+    """ln p = l − ln Σ e^l, with the sum along an axis, by default a row: (n, k) -> (n, k).
+
+    The largest logit is subtracted first, which changes nothing but keeps every exponent at or
+    below 0, and one of them at 0.
+    """
+    shifted = logits - logits.max(axis=axis, keepdims=True)
+    return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
 
 
 def softmax(xp: ModuleType, logits: Array) -> Array:
-    """p_ij = e^(l_ij) / Σ_m e^(l_im), row by row: (n, k) -> (n, k).
-
-    The largest logit of a row is subtracted from all of them first, which changes nothing but keeps
-    every exponent at or below 0.
-    """
-    e = xp.exp(logits - logits.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
+    """p_ij = e^(l_ij) / Σ_m e^(l_im), row by row: (n, k) -> (n, k)."""
+    return xp.exp(log_softmax(xp, logits))
 
 
 def softmax_cross_entropy(xp: ModuleType, logits: Array, labels: Array) -> tuple[Array, Array]:
@@ -53,17 +67,47 @@ def softmax_cross_entropy(xp: ModuleType, logits: Array, labels: Array) -> tuple
         L = 1/n Σ_i [ln Σ_m e^(l_im) − l_ij],  j = labels_i,      dL/dl_im = (p_im − [m = j]) / n
 
     Derivation: −ln p_ij = −ln (e^(l_ij) / Σ_m e^(l_im)). The derivative of ln Σ_m e^(l_m) with
-    respect to l_m is e^(l_m) / Σ e^(l) = p_m. With the largest logit of the row subtracted, nothing
-    overflows.
+    respect to l_m is e^(l_m) / Σ e^(l) = p_m.
 
     logits: (n, k). labels: (n,) integers in 0 … k − 1, not checked here. dL/dl: (n, k).
     """
     one_hot = labels[:, None] == xp.arange(logits.shape[1])  # (n, k)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    e = xp.exp(shifted)
-    sums = e.sum(axis=1, keepdims=True)  # (n, 1)
-    losses = xp.log(sums[:, 0]) - (shifted * one_hot).sum(axis=1)
-    return losses.mean(), (e / sums - one_hot) / logits.dtype.type(len(logits))
+    log_p = log_softmax(xp, logits)
+    loss = -(log_p * one_hot).sum(axis=1).mean()
+    return loss, (xp.exp(log_p) - one_hot) / logits.dtype.type(len(logits))
+
+
+def divergence(xp: ModuleType, log_p: Array, logits: Array) -> tuple[Array, Array]:
+    """Kullback-Leibler divergence of q = softmax(l) from p: (loss, gradient), a mean over n rows.
+
+        L = 1/n Σ_ij p_ij (ln p_ij − ln q_ij),      dL/dl_ij = (q_ij − p_ij) / n
+
+    as for the cross-entropy, from which it differs by the entropy of p. p is constant, and given by
+    its logarithm so that none of it is rounded to 0. log_p, logits, dL/dl: (n, k).
+    """
+    log_q = log_softmax(xp, logits)
+    p = xp.exp(log_p)
+    loss = (p * (log_p - log_q)).sum(axis=1).mean()
+    return loss, (xp.exp(log_q) - p) / logits.dtype.type(len(logits))
+
+
+def information(xp: ModuleType, logits: Array) -> tuple[Array, Array]:
+    """Mutual information of the rows and q = softmax(l): (I, dI/dl), with I in nats.
+
+        I = 1/n Σ_ij q_ij g_ij,    g_ij = ln q_ij − ln q̄_j,    q̄_j = 1/n Σ_i q_ij
+
+        dI/dl_ij = q_ij (g_ij − Σ_m q_im g_im) / n
+
+    It is largest, ln k, if every row is sure of a category and all categories are equally frequent.
+    Derivation: I = H(q̄) − 1/n Σ_i H(q_i), so that dI/dq_ij = g_ij / n, in which the two constants
+    of d(q ln q)/dq = ln q + 1 cancel; and then the backward pass of softmax.
+    """
+    n = logits.dtype.type(len(logits))
+    log_q = log_softmax(xp, logits)
+    q = xp.exp(log_q)
+    gain = log_softmax(xp, log_q, axis=0) + xp.log(n)  # ln (q_ij / Σ_i q_ij) + ln n
+    of_row = (q * gain).sum(axis=1, keepdims=True)  # (n, 1)
+    return of_row.mean(), q * (gain - of_row) / n
 
 
 class PartialSoftmax:
@@ -245,12 +289,21 @@ def repulsion(xp: ModuleType, W: Array, distance: float) -> tuple[Array, Array]:
     return loss, -(push[:, :, None] * difference).sum(axis=1)
 
 
+def _unit_rows(xp: ModuleType, x: Array) -> Array:
+    """x_i / ‖x_i‖, row by row; a row of zeros stays one."""
+    length = xp.sqrt((x * x).sum(axis=1, keepdims=True))
+    return x / xp.where(length > 0, length, 1)
+
+
 class CategoricalAutoencoder(AdversarialAutoencoder):
     """An autoencoder whose codes are (y, z): a category of k, and a style of d dimensions.
 
     categories: k. latent: d. prior: of z, as in `AdversarialAutoencoder`; y* is one-hot, with all
     categories equally likely. noise: the standard deviation of the normal noise added to the images
     in training. lr_…: Adam's learning rates, one per phase. beta1: Adam's β₁ in phases 2 and 3.
+
+    perturbation: the Euclidean length of r in phase 5; 0 leaves out the phase. information_weight:
+    w in phase 5, for training without labels.
 
     head_distance: if positive, the decoder sees y and z only through `ClusterHeads`, and heads
     closer to each other than this are pushed apart.
@@ -270,6 +323,8 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         visible: int = 784,
         prior: Prior = gaussian(std=1.0),
         noise: float = 0.3,
+        perturbation: float = 2.0,
+        information_weight: float = 0.0,
         head_distance: float = 0.0,
         dropout: float = 0.0,
         discriminator_dropout: float = 0.2,
@@ -277,6 +332,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         lr_discriminator: float = 1e-4,
         lr_generator: float = 5e-4,
         lr_classification: float = 5e-4,
+        lr_smoothness: float = 5e-4,
         beta1: float = 0.5,
         backend: str = "numpy",
         dtype: str = "float32",
@@ -286,16 +342,16 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         if comm is not None:
             raise InvalidInput("comm must be None: batch normalisation needs all rows of a batch")
         self.categories = checks.integer("categories", categories, 1)
-        for name, number in {"noise": noise, "head_distance": head_distance}.items():
-            if number != 0:
-                checks.positive(name, number)
         self._own = own = {  # before the base class calls `networks`
             "categories": self.categories,
-            "noise": float(noise),
-            "head_distance": float(head_distance),
+            "noise": checks.non_negative("noise", noise),
+            "perturbation": checks.non_negative("perturbation", perturbation),
+            "information_weight": checks.non_negative("information_weight", information_weight),
+            "head_distance": checks.non_negative("head_distance", head_distance),
             "lr_discriminator": checks.learning_rate("lr_discriminator", lr_discriminator),
             "lr_generator": checks.learning_rate("lr_generator", lr_generator),
             "lr_classification": checks.learning_rate("lr_classification", lr_classification),
+            "lr_smoothness": checks.learning_rate("lr_smoothness", lr_smoothness),
             "beta1": checks.fraction("beta1", beta1),
         }
         super().__init__(
@@ -318,6 +374,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         self.discriminator_adam.beta1 = self.generator_adam.beta1 = own["beta1"]
         encoder = slice(0, self.encoder.size)
         self.classification_adam = self._adam(encoder, own["lr_classification"])
+        self.smoothness_adam = self._adam(encoder, own["lr_smoothness"])
 
     @staticmethod
     def layer_sizes(config: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
@@ -372,20 +429,36 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
     def step(
         self, x: Array, rng: Generator, labelled: tuple[Array, Array] | None = None
     ) -> tuple[Array, ...]:
-        """Train on one batch: phases 1 to 3 on x and, if there are any, phase 4 on labelled images.
+        """Train on one batch: all phases in order, phase 4 on labelled images or own samples.
 
         labelled: (images, labels), (m, visible) and (m,) integers on the backend, not checked here.
-        Returns the losses (reconstruction, discriminator, generator) or, with labelled images,
-        (reconstruction, discriminator, generator, classification).
+        Returns the losses of `phases`.
         """
         losses = super().step(x, rng)
-        if labelled is None:
-            return losses
-        images, labels = labelled
-        images = as_rows(self.xp.asarray(images), self.visible)
-        loss = self.classification_gradient(unit_interval(images, self.dtype), labels, rng)
+        x = self._pixels(x)
+        images, labels = self.own_samples(len(x), rng) if labelled is None else labelled
+        losses += (self.classification_gradient(self._pixels(images), labels, rng),)
         self.classification_adam.step()
-        return *losses, loss
+        if self.config["perturbation"]:
+            losses += (self.smoothness_gradient(*self.perturb(x, rng), rng),)
+            self.smoothness_adam.step()
+        return losses
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The names of the losses that `step` returns."""
+        fifth = ("smoothness",) if self.config["perturbation"] else ()
+        return *super().phases, "classification", *fifth
+
+    def _pixels(self, images: Array) -> Array:
+        """Images as rows of the model's dtype in [0, 1]."""
+        return unit_interval(as_rows(self.xp.asarray(images), self.visible), self.dtype)
+
+    def own_samples(self, n: int, rng: Generator) -> tuple[Array, Array]:
+        """n decoded draws (y*, z*), (n, visible), in training, and their categories, (n,)."""
+        codes = self.draw_prior(rng, n)
+        logits, _ = self.decoder.forward(codes, rng)
+        return sigmoid(self.xp, logits), codes[:, : self.categories].argmax(axis=1)
 
     def reconstruction_gradient(self, x: Array, rng: Generator | None) -> Array:
         """Phase 1, as in `AdversarialAutoencoder`; with heads, 1e-3 · `repulsion` is added.
@@ -407,17 +480,55 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         dtype; labels: (n,).
         """
         classifier = Sequential(self.encoder.layers[:-1])  # all but the softmax
-        outputs, caches = classifier.forward(x, rng)  # (n, k + d)
-        k = self.categories
-        loss, dlogits = softmax_cross_entropy(self.xp, outputs[:, :k], labels)
-        doutputs = self.xp.zeros_like(outputs)  # the style's columns stay 0
-        doutputs[:, :k] = dlogits
-        classifier.backward(doutputs, caches, inputs=False)
+        logits, caches = classifier.forward(x, rng)  # (n, k + d)
+        loss, dlogits = softmax_cross_entropy(self.xp, logits[:, : self.categories], labels)
+        classifier.backward(self._without_style(dlogits), caches, inputs=False)
         return loss
 
+    def perturb(self, x: Array, rng: Generator) -> tuple[Array, Array]:
+        """(ln y, x + r), with the r of the given length that changes y most, to second order.
+
+        KL(y(x) ‖ y(x + r)) is 0 at r = 0, its smallest value, and so is its gradient. At a small
+        random step it has a gradient, which is the product of the Hessian and the step and so is
+        closer to the direction of the largest curvature than the step is: one iteration of the
+        power method. The images are without noise. x: (n, visible); ln y: (n, k).
+        """
+        xp, k = self.xp, self.categories
+        classifier = Sequential(self.encoder.layers[1:-1])  # all but noise and softmax
+        log_y = log_softmax(xp, classifier.forward(x, rng)[0][:, :k])
+        step = rng.standard_normal(x.shape, dtype=x.dtype)
+        logits, caches = classifier.forward(x + PROBE * _unit_rows(xp, step), rng)
+        _, dlogits = divergence(xp, log_y, logits[:, :k])
+        dx = classifier.backward(self._without_style(dlogits), caches, parameters=False)
+        return log_y, x + self.config["perturbation"] * _unit_rows(xp, dx)
+
+    def smoothness_gradient(self, log_y: Array, perturbed: Array, rng: Generator | None) -> Array:
+        """Phase 5: L = KL(y ‖ q) − w I(q), with q = y(x + r), for constant y and r.
+
+        Writes dL/dθ of the encoder into `gradient` and returns L. log_y: (n, k); perturbed: x + r,
+        (n, visible) of the model's dtype; both as `perturb` returns them.
+        """
+        xp, k = self.xp, self.categories
+        classifier = Sequential(self.encoder.layers[1:-1])
+        logits, caches = classifier.forward(perturbed, rng)
+        loss, dlogits = divergence(xp, log_y, logits[:, :k])
+        if weight := self.config["information_weight"]:
+            gained, dinformation = information(xp, logits[:, :k])
+            loss, dlogits = loss - weight * gained, dlogits - weight * dinformation
+        classifier.backward(self._without_style(dlogits), caches, inputs=False)
+        return loss
+
+    def _without_style(self, dlogits: Array) -> Array:
+        """The gradient of the encoder's outputs before the softmax: 0 in the style's columns."""
+        style = self.xp.zeros((len(dlogits), self.latent), self.dtype)
+        return self.xp.concatenate((dlogits, style), axis=1)
+
     def adams(self) -> dict[str, Adam]:
-        """The four optimisers by name."""
-        return super().adams() | {"classification_adam": self.classification_adam}
+        """The five optimisers by name."""
+        return super().adams() | {
+            "classification_adam": self.classification_adam,
+            "smoothness_adam": self.smoothness_adam,
+        }
 
     def arrays(self) -> dict[str, Array]:
         """Every array that training changes, by name, including the running averages."""

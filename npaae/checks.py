@@ -67,6 +67,14 @@ def positive(name: str, value: Any) -> float:
     return number
 
 
+def non_negative(name: str, value: Any) -> float:
+    """`value` as a float; raises InvalidInput unless it is 0, or positive and finite."""
+    number = _number(value)
+    if not (number >= 0 and isfinite(number)):
+        raise InvalidInput(f"{name} must be a non-negative, finite number, got {value!r}")
+    return number
+
+
 def learning_rate(name: str, value: Any) -> float:
     """`value` as a float; raises InvalidInput unless it lies in (0, 1].
 

@@ -176,6 +176,11 @@ class AdversarialAutoencoder:
 
     # Training: the three phases
 
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The names of the losses that `step` returns."""
+        return "reconstruction", "discriminator", "generator"
+
     def step(self, x: Array, rng: Generator, labels: Array | None = None) -> tuple[Array, ...]:
         """Train on one batch: the three phases in order, with dropout on in each.
 

@@ -36,8 +36,8 @@ def losses(history: Sequence[Record]) -> Figure:
     Dotted lines mark the losses at which the discriminator cannot tell codes from the prior.
     """
     names = [*Record._fields[1:4]]
-    if history and history[-1].classification is not None:
-        names.append("classification")
+    if history:
+        names += [name for name in Record._fields[8:] if getattr(history[-1], name) is not None]
     figure = Figure(figsize=(10 / 3 * len(names), 3.6), layout="constrained")
     epochs = [record.epoch for record in history]
     marker = "." if len(history) == 1 else ""  # a single point makes no line

@@ -22,7 +22,8 @@ class Record(NamedTuple):
     test_reconstruction: the BCE of the test set with dropout off, None without a test set.
     code_mean, code_std: of the encoded test set, per dimension; empty without one.
     seconds: the wall time of the epoch, evaluation included.
-    classification: the training loss of the labelled images, None without any.
+    classification, smoothness: the training losses of a `CategoricalAutoencoder`'s phases 4 and 5,
+    None for a model without that phase.
     """
 
     epoch: int
@@ -34,9 +35,7 @@ class Record(NamedTuple):
     code_std: tuple[float, ...]
     seconds: float
     classification: float | None = None
-
-
-PHASES = ("reconstruction", "discriminator", "generator", "classification")
+    smoothness: float | None = None
 
 
 def train(
@@ -61,9 +60,9 @@ def train(
     labels: an integer for each training image if the model has classes; `model.classes` itself
     means "unlabelled".
 
-    labelled: (images, labels) for phase 4 of a `CategoricalAutoencoder`; the images need not be
-    among the training images. Each step takes all of them, or a random `batch_size` if there are
-    more.
+    labelled: (images, labels) for phase 4 of a `CategoricalAutoencoder`, in place of its own
+    samples; the images need not be among the training images. Each step takes all of them, or a
+    random `batch_size` if there are more.
 
     Raises InvalidInput at the call, not at the first record, for images that `encode` rejects,
     labels that do not fit, epochs below 0 or a batch size below 1; and Diverged, in place of a
@@ -161,12 +160,9 @@ def _epochs(
             test_loss, mean, std = (
                 (None, (), ()) if test_rows is None else evaluate(model, test_rows)
             )
-        reconstruction, discriminator, generator, *classification = np.average(
-            losses, axis=0, weights=sizes
-        ).tolist()
-        phases = (reconstruction, discriminator, generator)
+        R, D, G, *others = np.average(losses, axis=0, weights=sizes).tolist()
         seconds = time.perf_counter() - start
-        yield Record(epoch, *phases, test_loss, mean, std, seconds, *classification)
+        yield Record(epoch, R, D, G, test_loss, mean, std, seconds, *others)
 
 
 def _one_epoch(
@@ -182,8 +178,7 @@ def _one_epoch(
     rng = backend.generator(xp, model.seed, backend.NOISE, epoch)
     order = xp.asarray(backend.generator(np, model.seed, backend.SHUFFLE, epoch).permutation(n))
     starts = range(0, n, batch_size)
-    phases = 3 if labelled is None else 4
-    losses = xp.empty((len(starts), phases))  # on the backend: reading makes a GPU wait
+    losses = xp.empty((len(starts), len(model.phases)))  # on the backend: reading makes a GPU wait
     for i, start in enumerate(starts):
         batch = order[start : start + batch_size]
         known: Any = None if labels is None else labels[batch]
@@ -204,7 +199,7 @@ def _require_finite(model: AdversarialAutoencoder, epoch: int, losses: HostArray
         step, phase = bad[0].tolist()
         raise Diverged(
             f"training diverged in epoch {epoch}, step {step + 1}: "
-            f"the {PHASES[phase]} loss is {losses[step, phase]}; {advice}"
+            f"the {model.phases[phase]} loss is {losses[step, phase]}; {advice}"
         )
     xp, arrays = model.xp, model.arrays()
     finite = to_host(xp.stack([xp.isfinite(array).all() for array in arrays.values()]))

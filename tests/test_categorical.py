@@ -7,7 +7,14 @@ import pytest
 
 import npaae
 from npaae import CategoricalAutoencoder, InvalidInput, gradcheck
-from npaae.categorical import BatchNorm, Noise, softmax, softmax_cross_entropy
+from npaae.categorical import (
+    BatchNorm,
+    Noise,
+    divergence,
+    information,
+    softmax,
+    softmax_cross_entropy,
+)
 
 from . import strict_device
 from .strict_device import DeviceArray
@@ -151,15 +158,17 @@ def test_noise_has_the_dtype_of_the_images(std):
 
 
 @pytest.mark.parametrize("labelled", [None, (X, LABELS)])
-def test_a_step_returns_a_loss_for_each_phase(labelled):
-    assert len(small().step(X, draws(), labelled)) == (3 if labelled is None else 4)
+@pytest.mark.parametrize("perturbation", [0.0, 2.0])
+def test_a_step_returns_a_loss_for_each_phase(labelled, perturbation):
+    model = small(perturbation=perturbation)
+    assert len(model.step(X, draws(), labelled)) == len(model.phases) == 4 + (perturbation > 0)
 
 
 def test_discriminators_that_know_nothing_have_the_losses_of_equilibrium():
     model = small()
     model.discriminator_adam.parameters[:] = 0
     model.discriminator_adam.learning_rate = 0  # so that they still know nothing in phase 3
-    _, discriminator, generator = model.step(X, draws())
+    _, discriminator, generator, *_ = model.step(X, draws())
     assert discriminator == pytest.approx(2 * np.log(2), rel=1e-15)
     assert generator == pytest.approx(np.log(2), rel=1e-15)
 
@@ -171,6 +180,43 @@ def test_the_classification_moves_the_category_and_not_the_style():
     last = model.encoder.layers[-3]
     assert np.any(last.dW[:, :3])
     assert not np.any(last.dW[:, 3:])
+
+
+def test_an_adversarial_perturbation_changes_the_category_more_than_a_random_one(rng):
+    model = small(noise=0)
+    model.theta += 0.3 * rng.standard_normal(model.theta.size)
+    log_y, perturbed = model.perturb(X, rng)
+    random = rng.standard_normal(X.shape)
+    random *= model.config["perturbation"] / np.linalg.norm(random, axis=1, keepdims=True)
+    adversarial, harmless = (
+        model.smoothness_gradient(log_y, x, rng) for x in (perturbed, X + random)
+    )
+    assert adversarial > harmless > 0
+
+
+def test_an_image_whose_category_nothing_changes_is_left_alone():
+    model = small()
+    model.theta[:] = 0
+    log_y, perturbed = model.perturb(X, draws())
+    np.testing.assert_array_equal(perturbed, X)
+    np.testing.assert_allclose(log_y, -np.log(3), rtol=1e-12)
+
+
+def test_the_search_for_a_perturbation_writes_no_gradient():
+    model = small()
+    model.gradient[:] = np.nan
+    model.perturb(X, draws())
+    assert np.isnan(model.gradient).all()
+
+
+def test_categories_that_are_sure_and_equally_frequent_tell_most():
+    sure = np.kron(100 * np.eye(3), np.ones((5, 1)))
+    assert information(np, sure)[0] == pytest.approx(np.log(3), rel=1e-12)
+
+
+@pytest.mark.parametrize("logits", [np.zeros((4, 3)), np.tile([9.0, 0, 0], (4, 1))])
+def test_categories_that_are_the_same_for_all_images_tell_nothing(logits):
+    assert information(np, logits)[0] == pytest.approx(0, abs=1e-12)
 
 
 def test_a_step_leaves_its_batches_alone():
@@ -203,11 +249,16 @@ def test_an_embedded_image_is_its_heads_place_and_its_style():
 
 def test_no_logit_overflows_and_no_row_vanishes():
     logits = np.array([[1e4, -1e4], [-1e4, -1e4]], np.float32)
+    half = np.log(np.full((2, 2), 0.5, np.float32))
     with np.errstate(all="raise", under="ignore"):
         loss, _ = softmax_cross_entropy(np, logits, np.array([1, 0]))
         shares = softmax(np, logits)
+        far, _ = divergence(np, half, logits)
+        told, _ = information(np, logits)
     assert loss == pytest.approx((2e4 + np.log(2)) / 2, rel=1e-6)
-    assert shares.tolist() == [[1, 0], [0.5, 0.5]]
+    np.testing.assert_allclose(shares, [[1, 0], [0.5, 0.5]], rtol=1e-6)
+    assert far == pytest.approx((1e4 - np.log(2)) / 2, rel=1e-6)
+    assert told == pytest.approx((np.log(4 / 3) + (np.log(2 / 3) + np.log(2)) / 2) / 2, rel=1e-5)
 
 
 def test_a_model_in_float32_computes_in_float32():
@@ -242,13 +293,16 @@ def test_a_model_without_categories_takes_no_labelled_images(small_model):
 
 def test_a_record_has_the_mean_loss_of_the_labelled_images_over_the_images(monkeypatch):
     model, losses = small(), iter([1.0, 2.0, 4.0])
-    monkeypatch.setattr(model, "step", lambda *_: (0.1, 0.2, 0.3, next(losses)))
+    monkeypatch.setattr(model, "step", lambda *_: (0.1, 0.2, 0.3, next(losses), 0.5))
     (record,) = npaae.train(model, IMAGES, labelled=LABELLED, epochs=1, batch_size=10)
     assert record.classification == pytest.approx((10 * 1 + 10 * 2 + 5 * 4) / 25, rel=1e-12)
+    assert record.smoothness == pytest.approx(0.5, rel=1e-12)
 
 
-def test_a_record_without_labelled_images_has_no_such_loss():
-    assert next(npaae.train(small(), IMAGES)).classification is None
+def test_a_record_has_no_loss_of_a_phase_that_its_model_lacks(small_model):
+    assert next(npaae.train(small(perturbation=0), IMAGES)).smoothness is None
+    record = next(npaae.train(small_model(), IMAGES))
+    assert (record.classification, record.smoothness) == (None, None)
 
 
 def labels_of_steps(labelled, batch_size):
@@ -285,6 +339,15 @@ def test_training_learns_the_labels_of_separable_images():
     assert np.mean(model.classify(images) == labels) > 0.95
 
 
+def test_training_without_labels_finds_separable_images():
+    images = np.kron(np.eye(3), np.ones(3)).repeat(20, axis=0)
+    model = small(latent=1, information_weight=1.0, lr_smoothness=0.01, perturbation=0.5)
+    list(npaae.train(model, images, epochs=40, batch_size=20))
+    found = model.classify(images).reshape(3, 20)
+    assert sorted(found[:, 0]) == [0, 1, 2]
+    assert (found == found[:, :1]).all()
+
+
 @pytest.mark.parametrize("head_distance", [0.0, 1.0])
 def test_a_loaded_model_trains_on_as_if_it_had_never_stopped(tmp_path, head_distance):
     whole, half = (small(dtype="float32", head_distance=head_distance) for _ in range(2))
@@ -308,16 +371,18 @@ def test_its_configuration_makes_the_same_model_again():
     np.testing.assert_array_equal(again.theta, model.theta)
     rates = [(a.learning_rate, a.beta1) for a in model.adams().values()]
     assert [(a.learning_rate, a.beta1) for a in again.adams().values()] == rates
-    assert rates == [(5e-4, 0.9), (2e-4, 0.7), (5e-4, 0.7), (5e-4, 0.9)]
+    assert rates == [(5e-4, 0.9), (2e-4, 0.7), (5e-4, 0.7), (5e-4, 0.9), (5e-4, 0.9)]
 
 
 def test_its_configuration_is_its_arguments():
     table = {  # the default of each argument, and another value
         "hidden": ((1000, 1000), (7, 5)), "categories": (10, 3), "latent": (10, 2),
         "visible": (784, 9), "noise": (0.3, 0.1), "head_distance": (0.0, 1.0),
+        "perturbation": (2.0, 0.0), "information_weight": (0.0, 0.5),
         "dropout": (0.0, 0.3), "discriminator_dropout": (0.2, 0.4),
         "lr_reconstruction": (5e-4, 1e-3), "lr_discriminator": (1e-4, 2e-3),
         "lr_generator": (5e-4, 3e-3), "lr_classification": (5e-4, 4e-3),
+        "lr_smoothness": (5e-4, 6e-3),
         "beta1": (0.5, 0.7), "dtype": ("float32", "float64"), "seed": (0, 5),
     }  # fmt: skip
     defaults, others = ({name: pair[i] for name, pair in table.items()} for i in (0, 1))
@@ -333,9 +398,12 @@ def test_its_configuration_is_its_arguments():
         ("categories", 0),
         ("noise", -0.1),
         ("head_distance", float("nan")),
+        ("perturbation", -1.0),
+        ("information_weight", float("inf")),
         ("lr_discriminator", 0.0),
         ("lr_generator", 2.0),
         ("lr_classification", "fast"),
+        ("lr_smoothness", 0),
         ("beta1", 1.0),
         ("comm", object()),
     ],

@@ -121,15 +121,17 @@ def test_a_hundred_steps_equal_pytorchs_in_every_loss_parameter_and_moment():
         )
 
 
-@pytest.mark.parametrize("head_distance", [0.0, 3.0])
-def test_thirty_steps_with_categories_equal_pytorchs_in_every_loss_and_parameter(head_distance):
+@pytest.mark.parametrize(("head_distance", "labelled"), [(0.0, True), (3.0, True), (0.0, False)])
+def test_thirty_steps_with_categories_equal_pytorchs_in_every_loss_and_parameter(
+    head_distance, labelled
+):
     torch = pytest.importorskip(
         "torch", reason="PyTorch is not installed: pip install 'npaae[oracle]'"
     )
     functional = torch.nn.functional
     model = CategoricalAutoencoder(
         hidden=HIDDEN, categories=3, latent=2, visible=VISIBLE, dtype="float64",
-        head_distance=head_distance, dropout=0.2, seed=1,
+        head_distance=head_distance, information_weight=0.5, dropout=0.2, seed=1,
     )  # fmt: skip
     of_y, of_z = model.discriminator.layers
 
@@ -146,6 +148,7 @@ def test_thirty_steps_with_categories_equal_pytorchs_in_every_loss_and_parameter
         torch.optim.Adam([*(encoder | decoder).values()], lr=5e-4),
         torch.optim.Adam([*adversaries.values()], lr=1e-4, betas=(0.5, 0.999)),
         torch.optim.Adam([*encoder.values()], lr=5e-4, betas=(0.5, 0.999)),
+        torch.optim.Adam([*encoder.values()], lr=5e-4),
         torch.optim.Adam([*encoder.values()], lr=5e-4),
     ]
 
@@ -183,6 +186,18 @@ def test_thirty_steps_with_categories_equal_pytorchs_in_every_loss_and_parameter
         adam.step()
         return loss.item()
 
+    def drawn(rng):
+        style = torch.tensor(rng.standard_normal((N, 2)))
+        one_hot = torch.tensor(np.eye(3)[rng.integers(0, 3, (N, 1))[:, 0]])
+        return torch.cat((one_hot, style), 1)
+
+    def log_categories(x, rng, layers=model.encoder.layers[1:-1]):
+        outputs = forward(SimpleNamespace(layers=layers), x, rng)
+        return torch.log_softmax(outputs[:, :3], 1)
+
+    def divergence(log_p, log_q):
+        return functional.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+
     def step(x, labels, rng):
         x = torch.tensor(x)
         codes = forward(model.encoder, x, rng)
@@ -192,20 +207,31 @@ def test_thirty_steps_with_categories_equal_pytorchs_in_every_loss_and_parameter
             loss = loss + 1e-3 * (head_distance - torch.pdist(W)).clamp(min=0).sum()
         yield descend(loss, adams[0])
         codes = forward(model.encoder, x, rng)
-        style = torch.tensor(rng.standard_normal((N, 2)))
-        one_hot = torch.tensor(np.eye(3)[rng.integers(0, 3, (N, 1))[:, 0]])
-        both = torch.cat((torch.cat((one_hot, style), 1), codes.detach()))
-        verdict = verdicts(both, rng)
+        verdict = verdicts(torch.cat((drawn(rng), codes.detach())), rng)
         yield descend(bce(verdict[:N], 1) + bce(verdict[N:], 0), adams[1])
         yield descend(bce(verdicts(codes, rng), 1), adams[2])
-        classifier = SimpleNamespace(layers=model.encoder.layers[:-1])
-        logits = forward(classifier, x, rng)[:, :3]
-        yield descend(functional.cross_entropy(logits, torch.tensor(labels)), adams[3])
+        images, targets = x, torch.tensor(labels)
+        if not labelled:
+            codes = drawn(rng)
+            images = torch.sigmoid(forward(model.decoder, codes, rng)).detach()
+            targets = codes[:, :3].argmax(1)
+        logits = log_categories(images, rng, model.encoder.layers[:-1])
+        yield descend(functional.nll_loss(logits, targets), adams[3])
+        log_y = log_categories(x, rng).detach()
+        probe = 1e-3 * functional.normalize(torch.tensor(rng.standard_normal((N, VISIBLE))))
+        probe.requires_grad = True
+        (slope,) = torch.autograd.grad(divergence(log_y, log_categories(x + probe, rng)), probe)
+        log_q = log_categories(x + 2 * functional.normalize(slope, eps=0), rng)
+        q = log_q.exp()
+        entropy = torch.special.entr
+        information = entropy(q.mean(0)).sum() - entropy(q).sum(1).mean()
+        yield descend(divergence(log_y, log_q) - 0.5 * information, adams[4])
 
     batches = np.random.default_rng(2)
     for number in range(30):
         x, labels = batches.random((N, VISIBLE)), batches.integers(0, 3, N)
-        losses = model.step(x, np.random.default_rng(number), (x, labels))
+        given = (x, labels) if labelled else None
+        losses = model.step(x, np.random.default_rng(number), given)
         expected = list(step(x, labels, np.random.default_rng(number)))
         np.testing.assert_allclose(losses, expected, rtol=1e-9)
     networks = (model.encoder, model.decoder, model.discriminator)

@@ -37,6 +37,7 @@ TYPES = {
     "non-negative integer": _checked(int, checks.integer, 0),
     "positive integer": _checked(int, checks.integer, 1),
     "positive number": _checked(float, checks.positive),
+    "non-negative number": _checked(float, checks.non_negative),
     "learning rate": _checked(float, checks.learning_rate),
     "folder": _folder,
 }

@@ -152,13 +152,14 @@ class Run:
         with tqdm(total=self.epochs, initial=self.model.epoch, **options) as shown:
             for record in records:
                 R, D, G = (f"{loss:.4f}" for loss in record[1:4])
-                C = "" if record.classification is None else f"{record.classification:.4f}"
-                short = f"R {R}  D {D}  G {G}" + f"  C {C}" * bool(C)  # fits 80 columns
+                others = {name: getattr(record, name) for name in self.model.phases[3:]}
+                short = f"R {R}  D {D}  G {G}"  # fits 80 columns
+                short += "".join(f"  {name[0].upper()} {x:.3f}" for name, x in others.items())
                 shown.set_postfix_str(short, refresh=False)
                 shown.update()
                 if lines:
                     losses = f"reconstruction {R}  discriminator {D}  generator {G}"
-                    losses += f"  classification {C}" * bool(C)
+                    losses += "".join(f"  {name} {x:.4f}" for name, x in others.items())
                     epoch = f"epoch {record.epoch}/{self.epochs}"
                     print(f"{epoch}  {losses}  {record.seconds:.2f} s", flush=True)
                 yield record
@@ -205,11 +206,11 @@ class Run:
         return f"{len(self.history)} epoch{'' if len(self.history) == 1 else 's'}"
 
     def _write_losses(self, history: Sequence[Record]) -> None:
-        classified = any(record.classification is not None for record in history)
-        rows: list[list[Any]] = [_columns(self.model, classified)]
+        rows: list[list[Any]] = [_columns(self.model)]
         for record in history:  # with all digits, so that a resumed run has the same history
             numbers = (*record[:5], *record.code_mean, *record.code_std)
-            rows.append([*numbers, f"{record.seconds:.3f}", *[record.classification] * classified])
+            others = (getattr(record, name) for name in self.model.phases[3:])
+            rows.append([*numbers, f"{record.seconds:.3f}", *others])
         with replacing(self.folder / LOSSES) as file:
             file.writelines(f"{','.join(map(str, row))}\n".encode() for row in rows)
 
@@ -342,7 +343,7 @@ def read_history(folder: Path, model: AdversarialAutoencoder) -> list[Record]:
     path, size = folder / LOSSES, model.code_size
     try:
         header, *lines = path.read_text(encoding="utf-8").splitlines()
-        columns = _columns(model, header.endswith(",classification"))
+        columns = _columns(model)
         rows = [[float(number) for number in line.split(",")] for line in lines[: model.epoch]]
         if header.split(",") != columns or any(len(row) != len(columns) for row in rows):
             raise ValueError(f"its columns are not {','.join(columns)}")
@@ -360,9 +361,9 @@ def read_history(folder: Path, model: AdversarialAutoencoder) -> list[Record]:
     ]
 
 
-def _columns(model: AdversarialAutoencoder, classified: bool) -> list[str]:
+def _columns(model: AdversarialAutoencoder) -> list[str]:
     codes = [f"code_{what}_{i}" for what in ("mean", "std") for i in range(model.code_size)]
-    return [*Record._fields[:5], *codes, "seconds", *["classification"] * classified]
+    return [*Record._fields[:5], *codes, "seconds", *model.phases[3:]]
 
 
 def _new_folder(name: str) -> Path:

@@ -49,7 +49,7 @@ def test_every_formula_of_the_package_has_a_row():
         if function.__module__ == module.__name__ and not name.startswith("_")
     } - {"parzen", "prior_draws", "report"}  # which only put the others together
     expected = derivatives | functions | {prior.__name__ for prior in priors.PRIORS}
-    assert len(derivatives) == 17
+    assert len(derivatives) == 18
     audited = {audit.named(row.code).__qualname__ for row in audit.ROWS if row.code != "layers"}
     assert expected - audited == set()
     assert {"Adam.step", "AdversarialAutoencoder.step", "train", "evaluate"} <= audited
@@ -183,13 +183,31 @@ BUGS = {
         (Model.step, "encoder_caches, rng, labels => encoder_caches, None, labels"),
     ],
     "decode: σ(decoder(z)), dropout off": [(Model._decode, "sigmoid(self.xp, => (")],
-    "softmax: p = exp(l) / Σ exp(l)": [(categorical.softmax, "e.sum(axis=1 => e.sum(axis=0")],
-    "softmax's cross-entropy: L": [
-        (categorical.softmax_cross_entropy, "xp.log(sums[:, 0]) => sums[:, 0]")
+    "ln softmax: l − ln Σ exp(l)": [
+        (categorical.log_softmax, "logits.max(axis=axis, keepdims=True) => 0"),
+        (categorical.log_softmax, "xp.exp(shifted).sum(axis=axis => xp.exp(shifted).sum(axis=1"),
     ],
+    "softmax: p = exp(l) / Σ exp(l)": [(categorical.softmax, "xp.exp( => (")],
+    "softmax's cross-entropy: L": [(categorical.softmax_cross_entropy, "-(log_p => (log_p")],
     "softmax's cross-entropy: dl = (p − t) / n": [
         (categorical.softmax_cross_entropy, "type(len(logits)) => type(logits.size)"),
-        (categorical.softmax_cross_entropy, "e / sums - one_hot => e / sums"),
+        (categorical.softmax_cross_entropy, "xp.exp(log_p) - one_hot => xp.exp(log_p)"),
+    ],
+    "divergence: KL = Σ p (ln p − ln q) / n": [
+        (categorical.divergence, "(log_p - log_q) => -log_q"),
+        (categorical.divergence, ".sum(axis=1).mean() => .mean()"),
+    ],
+    "divergence: dl = (q − p) / n": [
+        (categorical.divergence, "xp.exp(log_q) - p => p - xp.exp(log_q)"),
+        (categorical.divergence, "type(len(logits)) => type(logits.size)"),
+    ],
+    "information: I = Σ q (ln q − ln q̄) / n": [
+        (categorical.information, "+ xp.log(n) => + 0"),
+        (categorical.information, "axis=0 => axis=1"),
+    ],
+    "information: dl = q (g − Σ q g) / n": [
+        (categorical.information, "(gain - of_row) => gain"),
+        (categorical.information, "of_row) / n => of_row)"),
     ],
     "two heads: softmax, and the rest": [(PartialSoftmax.forward, "x[:, k:]), => x[:, k:] * 2),")],
     "two heads: dl = p · (dp − Σ p dp)": [
@@ -229,11 +247,29 @@ BUGS = {
         (PartialSoftmax.backward, "dlogits, dy[:, k:] => dlogits, 0 * dy[:, k:]"),
     ],
     "phase 4: L = −ln y_label": [
-        (Categorical.classification_gradient, ":k], labels => :k], 0 * labels")
+        (Categorical.classification_gradient, "categories], labels => categories], 0 * labels")
     ],
     "phase 4: dL by encoder": [
-        (Categorical.classification_gradient, "[:, :k] = dlogits => [:, :k] = -dlogits"),
-        (Categorical.classification_gradient, "zeros_like => ones_like"),
+        (Categorical.classification_gradient, "_style(dlogits) => _style(-dlogits)"),
+        (Categorical._without_style, "xp.zeros( => xp.ones("),
+    ],
+    "own samples: σ(decoder(y*, z*)) and y*": [
+        (Categorical.own_samples, "sigmoid(self.xp, => ("),
+        (Categorical.own_samples, "argmax => argmin"),
+    ],
+    "phase 5: r along dKL(y ‖ y(x + r))": [
+        (Categorical.perturb, "x + PROBE * => x + 100 * PROBE *"),
+        (Categorical.perturb, "_unit_rows(xp, dx) => dx"),
+        (Categorical.perturb, "_unit_rows(xp, dx) => _unit_rows(xp, -dx)"),
+        (Categorical.perturb, "layers[1:-1] => layers[:-1]"),
+    ],
+    "phase 5: L = KL(y ‖ q) − w I(q)": [
+        (Categorical.smoothness_gradient, "loss - weight * gained => loss + weight * gained"),
+        (Categorical.smoothness_gradient, "layers[1:-1] => layers[:-1]"),
+    ],
+    "phase 5: dL by encoder": [
+        (Categorical.smoothness_gradient, "dlogits - weight => dlogits + weight"),
+        (Categorical._without_style, "xp.zeros( => xp.ones("),
     ],
     "train: a record is a mean over images": [(training._epochs, "weights=sizes => weights=None")],
     "train: every image once an epoch, shuffled": [

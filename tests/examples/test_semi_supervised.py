@@ -78,7 +78,7 @@ def test_the_learning_rates_fall_to_nothing_in_even_steps(sample, monkeypatch):
 
     monkeypatch.setattr(npaae, "train", epoch)
     list(semi_supervised.train(a_model(), sample, None, 4))
-    expected = np.outer([1, 0.75, 0.5, 0.25], [5e-4, 1e-4, 5e-4, 5e-4])
+    expected = np.outer([1, 0.75, 0.5, 0.25], [5e-4, 1e-4, 5e-4, 5e-4, 5e-4])
     np.testing.assert_allclose(rates, expected, rtol=1e-12)
 
 
@@ -126,11 +126,11 @@ def test_the_surest_of_images_whose_confidence_is_rounded_to_1_is_found(sample, 
 # The programs
 
 
-def test_a_run_keeps_losses_of_four_phases_and_its_figures(small, tmp_path):
+def test_a_run_keeps_the_losses_of_all_phases_and_its_figures(small, tmp_path):
     process = run_here(*small, example="semi_supervised.py")
     assert process.returncode == 0, process.stderr
     assert files(tmp_path / "run") == FILES_WITH_CATEGORIES
-    assert [*rows(tmp_path / "run")[0]][-1] == "classification"
+    assert [*rows(tmp_path / "run")[0]][-2:] == ["classification", "smoothness"]
     assert process.stdout.splitlines()[-1].endswith("held-out images are classified wrongly")
 
 
@@ -199,4 +199,12 @@ def test_every_program_trains_on_the_bundled_sample(program, tmp_path):
     assert process.returncode == 0, process.stderr
     extra = {"plane.png"} if program == "reduction.py" else set()
     assert files(tmp_path / "run") == FILES_WITH_CATEGORIES | extra
-    assert ("classification" in rows(tmp_path / "run")[0]) == (program != "clustering.py")
+
+
+@pytest.mark.parametrize(("labels", "weight"), [(50, 0), (0, 0.3)])
+def test_the_categories_are_to_tell_about_the_images_if_there_are_no_labels(
+    labels, weight, small, tmp_path
+):
+    run_here(*small, "--labels", labels, "--perturbation", 1, example="semi_supervised.py")
+    config = CategoricalAutoencoder.load(tmp_path / "run" / "model.npz").config
+    assert (config["information_weight"], config["perturbation"]) == (weight, 1)
