@@ -701,12 +701,14 @@ def softmax_gradient(rng: Rng) -> float:
 def two_scores(rng: Rng) -> tuple[Array, Array]:
     """Logarithms of the categories of some rows, and other logits."""
     logits, _ = a_score(rng)
-    return np.log(shares(logits)), read_only(rng.uniform(-4, 4, logits.shape))
+    n, k = logits.shape
+    return np.log(shares(logits)), read_only(rng.uniform(-4, 4, (n, k)))
 
 
 def divergence_of(p: Array, q: Array) -> float:
     """KL(p ‖ q), by definition, the mean over the rows."""
-    return sum(a * log(a / b) for a, b in zip(p.ravel(), q.ravel(), strict=True)) / len(p)
+    pairs = zip(p.ravel(), q.ravel(), strict=True)
+    return float(sum(a * log(a / b) for a, b in pairs)) / len(p)
 
 
 def information_of(q: Array) -> float:
