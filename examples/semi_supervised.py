@@ -132,11 +132,19 @@ def train(
     epochs: int,
     batch_size: int = 100,
 ) -> Iterator[Record]:
-    """Train up to `epochs` epochs, with learning rates that fall linearly to 0."""
+    """Train up to `epochs` epochs, with learning rates that fall linearly to 0.
+
+    With labels, that of phase 5 first rises from 0, for half of the epochs. At full rate from the
+    start, it would fix the categories before the few labels have sorted them.
+    """
     while model.epoch < epochs:
+        done = model.epoch / epochs
         for name, adam in model.adams().items():
             first = model.config[f"lr_{name.removesuffix('_adam')}"]
-            adam.learning_rate = first * (1 - model.epoch / epochs)
+            adam.learning_rate = first * (1 - done)
+        if labelled is not None:
+            adam = model.smoothness_adam
+            adam.learning_rate = model.config["lr_smoothness"] * min(2 * done, 2 - 2 * done)
         yield from npaae.train(
             model,
             digits.train_images,

@@ -142,8 +142,8 @@ def _restore(model: "AdversarialAutoencoder", saved: Mapping[str, HostArray]) ->
         array[...] = model.xp.asarray(values)
     for name, adam in model.adams().items():
         adam.t = checks.integer(f"{name}.t", saved[f"{name}.t"], 0)
-        rate = saved[f"{name}.learning_rate"][()]  # a scalar, unless the file is damaged
-        adam.learning_rate = checks.learning_rate(f"{name}.learning_rate", rate)
+        rate = saved[f"{name}.learning_rate"][()]  # a schedule may have reached 0
+        adam.learning_rate = checks.non_negative(f"{name}.learning_rate", rate)
     model.epoch = checks.integer("epoch", saved["epoch"], 0)
 
 

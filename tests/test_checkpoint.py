@@ -72,6 +72,14 @@ def test_a_loaded_model_trains_on_as_if_it_had_never_stopped(tmp_path, kind, arg
     assert loaded.epoch == 4
 
 
+@pytest.mark.parametrize("rate", [0.0, 2.0])
+def test_a_learning_rate_that_a_schedule_has_set_is_kept(tmp_path, rate):
+    model = AdversarialAutoencoder(**SMALL)
+    model.generator_adam.learning_rate = rate
+    model.save(tmp_path / "model.npz")
+    assert AdversarialAutoencoder.load(tmp_path / "model.npz").generator_adam.learning_rate == rate
+
+
 def test_the_file_is_plain_arrays_that_do_not_name_a_backend(saved):
     path, _ = saved
     with np.load(path, allow_pickle=False) as archive:
@@ -208,7 +216,7 @@ MEMBERS = {
     "generator_adam.M": [ABSENT, np.zeros(7), np.array([{}], object)],  # the last is pickled
     "discriminator_adam.V": [np.full(67, -1.0)],
     "generator_adam.t": [ABSENT, -1],
-    "generator_adam.learning_rate": [ABSENT, 2.0, [0.1, 0.1]],
+    "generator_adam.learning_rate": [ABSENT, -0.1, np.nan, [0.1, 0.1]],
     "epoch": [ABSENT, -1, np.nan],
     "format": [ABSENT, 0, 99, "one"],
     "config": [ABSENT, "[1, 2]", "not JSON"],

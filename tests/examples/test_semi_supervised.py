@@ -68,7 +68,12 @@ def a_model(**options):
     return CategoricalAutoencoder(hidden=(8, 6), latent=2, **options)
 
 
-def test_the_learning_rates_fall_to_nothing_in_even_steps(sample, monkeypatch):
+@pytest.mark.parametrize(
+    ("labelled", "smoothness"), [(None, [1, 0.75, 0.5, 0.25]), ((), [0, 0.5, 1, 0.5])]
+)
+def test_the_learning_rates_fall_to_nothing_in_even_steps_and_one_rises_before(
+    labelled, smoothness, sample, monkeypatch
+):
     rates = []
 
     def epoch(model, *_, **__):
@@ -77,8 +82,9 @@ def test_the_learning_rates_fall_to_nothing_in_even_steps(sample, monkeypatch):
         yield None
 
     monkeypatch.setattr(npaae, "train", epoch)
-    list(semi_supervised.train(a_model(), sample, None, 4))
-    expected = np.outer([1, 0.75, 0.5, 0.25], [5e-4, 1e-4, 5e-4, 5e-4, 5e-4])
+    list(semi_supervised.train(a_model(), sample, labelled, 4))
+    falling = np.outer([1, 0.75, 0.5, 0.25], [5e-4, 1e-4, 5e-4, 5e-4])
+    expected = np.column_stack((falling, 5e-4 * np.array(smoothness)))
     np.testing.assert_allclose(rates, expected, rtol=1e-12)
 
 
