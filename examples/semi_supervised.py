@@ -56,7 +56,7 @@ def main(
             latent=latent,
             head_distance=head_distance,
             perturbation=flags.perturbation,
-            **({} if labelled else WITHOUT_LABELS),
+            **({} if labelled or flags.perturbation == 0 else WITHOUT_LABELS),
             backend=flags.backend,
             seed=flags.seed,
             comm=comm,
@@ -134,8 +134,8 @@ def train(
 ) -> Iterator[Record]:
     """Train up to `epochs` epochs, with learning rates that fall linearly to 0.
 
-    With labels, that of phase 5 first rises from 0, for half of the epochs. At full rate from the
-    start, it would fix the categories before the few labels have sorted them.
+    With labels, that of phase 5 first rises, from 0 in the first epoch, for half of the epochs. At
+    full rate from the start, it would fix the categories before the few labels have sorted them.
     """
     while model.epoch < epochs:
         done = model.epoch / epochs

@@ -17,10 +17,11 @@ with draws of the prior, which keeps the category out of z. With c in place of z
 those of `AdversarialAutoencoder`. New are the softmax, two discriminators side by side, batch
 normalisation in the encoder and the decoder, noise on the images, and phases 4 and 5.
 
-Phase 4 is the AAE paper's. Without labels, the model learns to recognise the categories of its own
-samples in any style. Phase 5 is not in the paper. It moves the boundaries between categories away
-from the images: no small change r of an image shall change its category. If the weight w is
-positive, the category is also to tell as much about the image as possible.
+Phase 4 is the AAE paper's if there are labels. Without them, which is not in the paper, the model
+learns to recognise the categories of its own samples in any style. Phase 5 is not in the paper
+either. It moves the boundaries between categories away from the images: no small change r of an
+image shall change its category. If the weight w is positive, the category is also to tell as much
+about the image as possible.
 
 Sources: A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow, B. Frey, "Adversarial Autoencoders",
 arXiv:1511.05644, sections 4 to 7. Phase 5: T. Miyato, S. Maeda, M. Koyama, S. Ishii, "Virtual
@@ -342,6 +343,11 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         if comm is not None:
             raise InvalidInput("comm must be None: batch normalisation needs all rows of a batch")
         self.categories = checks.integer("categories", categories, 1)
+        if perturbation == 0 and information_weight != 0:
+            raise InvalidInput(
+                "information_weight must be 0 without a perturbation, in whose phase it is, "
+                f"got {information_weight!r}"
+            )
         self._own = own = {  # before the base class calls `networks`
             "categories": self.categories,
             "noise": checks.non_negative("noise", noise),
@@ -486,12 +492,17 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         return loss
 
     def perturb(self, x: Array, rng: Generator) -> tuple[Array, Array]:
-        """(ln y, x + r), with the r of the given length that changes y most, to second order.
+        """(ln y, x + r), with r in a direction in which y changes much.
 
         KL(y(x) ‖ y(x + r)) is 0 at r = 0, its smallest value, and so is its gradient. At a small
         random step it has a gradient, which is the product of the Hessian and the step and so is
         closer to the direction of the largest curvature than the step is: one iteration of the
-        power method. The images are without noise. x: (n, visible); ln y: (n, k).
+        power method. Each row of this gradient is scaled to the length `perturbation`.
+
+        The divergence is the mean over the batch, so a row also contains what its image changes in
+        the others through batch normalisation, of which the running averages count these passes
+        too. The images are without noise. Dropout should be off: two passes with different masks
+        differ more than two with a small step between them. x: (n, visible); ln y: (n, k).
         """
         xp, k = self.xp, self.categories
         classifier = Sequential(self.encoder.layers[1:-1])  # all but noise and softmax

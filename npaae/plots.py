@@ -41,6 +41,7 @@ def losses(history: Sequence[Record]) -> Figure:
     figure = Figure(figsize=(10 / 3 * len(names), 3.6), layout="constrained")
     epochs = [record.epoch for record in history]
     marker = "." if len(history) == 1 else ""  # a single point makes no line
+    units = {"classification": "−ln y (nats)", "smoothness": "KL − w I (nats)"}
     equilibria = {"discriminator": (2 * log(2), "2 ln 2"), "generator": (log(2), "ln 2")}
     for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
         values = [getattr(record, name) for record in history]
@@ -51,7 +52,7 @@ def losses(history: Sequence[Record]) -> Figure:
         elif name == "reconstruction" and history and history[0].test_reconstruction is not None:
             values = [record.test_reconstruction for record in history]
             axes.plot(epochs, values, marker=marker, color=TEST, label="test (dropout off)")
-        axes.set(title=name.capitalize(), xlabel="epoch")
+        axes.set(title=name.capitalize(), xlabel="epoch", ylabel=units.get(name))
         axes.autoscale(axis="y")  # axhline leaves no margin, and its line may lie on the frame
         if len(epochs) > 1:
             axes.set_xlim(epochs[0], epochs[-1])

@@ -22,8 +22,9 @@ class Record(NamedTuple):
     test_reconstruction: the BCE of the test set with dropout off, None without a test set.
     code_mean, code_std: of the encoded test set, per dimension; empty without one.
     seconds: the wall time of the epoch, evaluation included.
-    classification, smoothness: the training losses of a `CategoricalAutoencoder`'s phases 4 and 5,
-    None for a model without that phase.
+    classification, smoothness: the training losses of a `CategoricalAutoencoder`'s phases 4 (of
+    labelled images or own samples) and 5 (a divergence, less the weighted information, and so
+    possibly negative); None for a model without that phase.
     """
 
     epoch: int

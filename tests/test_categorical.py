@@ -202,6 +202,15 @@ def test_an_image_whose_category_nothing_changes_is_left_alone():
     np.testing.assert_allclose(log_y, -np.log(3), rtol=1e-12)
 
 
+def test_the_running_averages_count_the_passes_of_the_last_phase():
+    model = small()
+    dense, norm = model.encoder.layers[1:3]
+    log_y, _ = model.perturb(X, draws())
+    model.smoothness_gradient(log_y, X, draws())
+    three_passes = (1 - 0.98**3) * (X @ dense.W + dense.b).mean(axis=0)
+    np.testing.assert_allclose(norm.mean, three_passes, atol=1e-3 * abs(three_passes).max())
+
+
 def test_the_search_for_a_perturbation_writes_no_gradient():
     model = small()
     model.gradient[:] = np.nan
@@ -378,7 +387,7 @@ def test_its_configuration_is_its_arguments():
     table = {  # the default of each argument, and another value
         "hidden": ((1000, 1000), (7, 5)), "categories": (10, 3), "latent": (10, 2),
         "visible": (784, 9), "noise": (0.3, 0.1), "head_distance": (0.0, 1.0),
-        "perturbation": (2.0, 0.0), "information_weight": (0.0, 0.5),
+        "perturbation": (2.0, 1.0), "information_weight": (0.0, 0.5),
         "dropout": (0.0, 0.3), "discriminator_dropout": (0.2, 0.4),
         "lr_reconstruction": (5e-4, 1e-3), "lr_discriminator": (1e-4, 2e-3),
         "lr_generator": (5e-4, 3e-3), "lr_classification": (5e-4, 4e-3),
@@ -400,6 +409,7 @@ def test_its_configuration_is_its_arguments():
         ("head_distance", float("nan")),
         ("perturbation", -1.0),
         ("information_weight", float("inf")),
+        ("information_weight", "much"),
         ("lr_discriminator", 0.0),
         ("lr_generator", 2.0),
         ("lr_classification", "fast"),
@@ -411,6 +421,11 @@ def test_its_configuration_is_its_arguments():
 def test_an_argument_outside_its_range_is_refused_by_name(argument, value):
     with pytest.raises(InvalidInput, match=f"^{argument} must"):
         small(**{argument: value})
+
+
+def test_the_weight_of_a_phase_that_is_left_out_is_refused():
+    with pytest.raises(InvalidInput, match=r"^information_weight must"):
+        small(perturbation=0, information_weight=0.5)
 
 
 def test_a_subclass_that_passes_its_arguments_on_is_loaded(tmp_path):

@@ -275,7 +275,9 @@ def test_figures_of_a_plane_of_codes_refuse_a_model_with_categories(categorical,
 def test_the_losses_of_later_phases_have_panels_of_their_own(categorical, images):
     labelled = (images[:5], np.arange(5) % 3)
     history = list(npaae.train(categorical, images, labelled=labelled, epochs=3))
-    for axes in plots.losses(history).axes[3:]:
+    panels = plots.losses(history).axes[3:]
+    assert [axes.get_title() for axes in panels] == ["Classification", "Smoothness"]
+    for axes in panels:
         (line,) = axes.lines
         values = [getattr(record, axes.get_title().lower()) for record in history]
         assert [*line.get_ydata()] == values

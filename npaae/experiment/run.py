@@ -151,15 +151,13 @@ class Run:
         options: dict[str, Any] = {"unit": "epoch", "disable": not bar, "dynamic_ncols": True}
         with tqdm(total=self.epochs, initial=self.model.epoch, **options) as shown:
             for record in records:
-                R, D, G = (f"{loss:.4f}" for loss in record[1:4])
-                others = {name: getattr(record, name) for name in self.model.phases[3:]}
-                short = f"R {R}  D {D}  G {G}"  # fits 80 columns
-                short += "".join(f"  {name[0].upper()} {x:.3f}" for name, x in others.items())
+                phases = {name: getattr(record, name) for name in self.model.phases}
+                digits = 4 if len(phases) == 3 else 2  # fits 80 columns
+                short = "  ".join(f"{name[0].upper()} {x:.{digits}f}" for name, x in phases.items())
                 shown.set_postfix_str(short, refresh=False)
                 shown.update()
                 if lines:
-                    losses = f"reconstruction {R}  discriminator {D}  generator {G}"
-                    losses += "".join(f"  {name} {x:.4f}" for name, x in others.items())
+                    losses = "  ".join(f"{name} {x:.4f}" for name, x in phases.items())
                     epoch = f"epoch {record.epoch}/{self.epochs}"
                     print(f"{epoch}  {losses}  {record.seconds:.2f} s", flush=True)
                 yield record
