@@ -712,7 +712,7 @@ def divergence_of(p: Array, q: Array) -> float:
 
 
 def information_of(q: Array) -> float:
-    """What the categories q tell about the rows, by definition."""
+    """The mutual information of rows and categories, by definition."""
     return divergence_of(q, np.broadcast_to(q.mean(axis=0), q.shape))
 
 
@@ -959,7 +959,7 @@ def perturbation(rng: Rng) -> float:
     length = np.linalg.norm(wide, axis=1, keepdims=True)
     clear = (length > 1e-6)[:, 0] & (np.abs(wide - narrow).max(axis=1) < 1e-6 * length[:, 0])
     if not clear.any():
-        raise gradcheck.Kink("every row has no direction, or a ReLU that changes sign nearby")
+        raise gradcheck.Kink("in every row the gradient is 0 or a ReLU changes sign nearby")
     expected = model.config["perturbation"] * wide[clear] / length[clear]
     return gradcheck.relative_error((perturbed - x)[clear], expected)
 

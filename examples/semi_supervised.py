@@ -18,7 +18,7 @@ from npaae import CategoricalAutoencoder, InvalidInput, Record, metrics
 from npaae.data import Dataset
 from npaae.experiment import Run, check_run, import_plots, launch, load_data, training_flags
 
-# Without labels, the categories are found by what they tell about the images.
+# Without labels, training maximises the mutual information of images and categories.
 WITHOUT_LABELS: dict[str, Any] = {"information_weight": 0.3, "lr_smoothness": 1e-3}
 
 
@@ -134,8 +134,9 @@ def train(
 ) -> Iterator[Record]:
     """Train up to `epochs` epochs, with learning rates that fall linearly to 0.
 
-    With labels, that of phase 5 first rises, from 0 in the first epoch, for half of the epochs. At
-    full rate from the start, it would fix the categories before the few labels have sorted them.
+    With labels, the rate of phase 5 instead rises linearly from 0 during the first half of the
+    epochs, and then falls. At its full rate from the start, phase 5 would make the categories hard
+    to change before the few labels have separated the digits.
     """
     while model.epoch < epochs:
         done = model.epoch / epochs

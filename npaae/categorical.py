@@ -19,9 +19,9 @@ normalisation in the encoder and the decoder, noise on the images, and phases 4 
 
 Phase 4 is the AAE paper's if there are labels. Without them, which is not in the paper, the model
 learns to recognise the categories of its own samples in any style. Phase 5 is not in the paper
-either. It moves the boundaries between categories away from the images: no small change r of an
-image shall change its category. If the weight w is positive, the category is also to tell as much
-about the image as possible.
+either. It moves the boundaries between categories away from the images: a small change r of an
+image should not change its category. If the weight w is positive, phase 5 also maximises I, the
+mutual information of images and categories.
 
 Sources: A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow, B. Frey, "Adversarial Autoencoders",
 arXiv:1511.05644, sections 4 to 7. Phase 5: T. Miyato, S. Maeda, M. Koyama, S. Ishii, "Virtual
@@ -83,8 +83,9 @@ def divergence(xp: ModuleType, log_p: Array, logits: Array) -> tuple[Array, Arra
 
         L = 1/n Σ_ij p_ij (ln p_ij − ln q_ij),      dL/dl_ij = (q_ij − p_ij) / n
 
-    as for the cross-entropy, from which it differs by the entropy of p. p is constant, and given by
-    its logarithm so that none of it is rounded to 0. log_p, logits, dL/dl: (n, k).
+    The gradient is that of the cross-entropy, because the two differ only by the entropy of p,
+    which is constant. p is passed as its logarithm so that small values do not become 0. log_p,
+    logits, dL/dl: (n, k).
     """
     log_q = log_softmax(xp, logits)
     p = xp.exp(log_p)
@@ -93,13 +94,13 @@ def divergence(xp: ModuleType, log_p: Array, logits: Array) -> tuple[Array, Arra
 
 
 def information(xp: ModuleType, logits: Array) -> tuple[Array, Array]:
-    """Mutual information of the rows and q = softmax(l): (I, dI/dl), with I in nats.
+    """Mutual information of row and category, with q = softmax(l): (I, dI/dl), with I in nats.
 
         I = 1/n Σ_ij q_ij g_ij,    g_ij = ln q_ij − ln q̄_j,    q̄_j = 1/n Σ_i q_ij
 
         dI/dl_ij = q_ij (g_ij − Σ_m q_im g_im) / n
 
-    It is largest, ln k, if every row is sure of a category and all categories are equally frequent.
+    Its maximum is ln k, reached if every q_i is one-hot and all categories are equally frequent.
     Derivation: I = H(q̄) − 1/n Σ_i H(q_i), so that dI/dq_ij = g_ij / n, in which the two constants
     of d(q ln q)/dq = ln q + 1 cancel; and then the backward pass of softmax.
     """
@@ -291,7 +292,7 @@ def repulsion(xp: ModuleType, W: Array, distance: float) -> tuple[Array, Array]:
 
 
 def _unit_rows(xp: ModuleType, x: Array) -> Array:
-    """x_i / ‖x_i‖, row by row; a row of zeros stays one."""
+    """x_i / ‖x_i‖, row by row; rows of zeros are unchanged."""
     length = xp.sqrt((x * x).sum(axis=1, keepdims=True))
     return x / xp.where(length > 0, length, 1)
 
@@ -345,8 +346,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         self.categories = checks.integer("categories", categories, 1)
         if perturbation == 0 and information_weight != 0:
             raise InvalidInput(
-                "information_weight must be 0 without a perturbation, in whose phase it is, "
-                f"got {information_weight!r}"
+                f"information_weight must be 0 if perturbation is 0, got {information_weight!r}"
             )
         self._own = own = {  # before the base class calls `networks`
             "categories": self.categories,
@@ -461,7 +461,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         return unit_interval(as_rows(self.xp.asarray(images), self.visible), self.dtype)
 
     def own_samples(self, n: int, rng: Generator) -> tuple[Array, Array]:
-        """n decoded draws (y*, z*), (n, visible), in training, and their categories, (n,)."""
+        """Draw n codes (y*, z*): (images, categories), (n, visible) decoded in training, (n,)."""
         codes = self.draw_prior(rng, n)
         logits, _ = self.decoder.forward(codes, rng)
         return sigmoid(self.xp, logits), codes[:, : self.categories].argmax(axis=1)
@@ -494,15 +494,16 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
     def perturb(self, x: Array, rng: Generator) -> tuple[Array, Array]:
         """(ln y, x + r), with r in a direction in which y changes much.
 
-        KL(y(x) ‖ y(x + r)) is 0 at r = 0, its smallest value, and so is its gradient. At a small
-        random step it has a gradient, which is the product of the Hessian and the step and so is
-        closer to the direction of the largest curvature than the step is: one iteration of the
-        power method. Each row of this gradient is scaled to the length `perturbation`.
+        KL(y(x) ‖ y(x + r)) has its minimum, 0, at r = 0, where its gradient is also 0. At a small
+        random step, the gradient is approximately the Hessian times the step. It is usually closer
+        to the direction of largest curvature than the step is: this is one iteration of the power
+        method. Each row of the gradient is scaled to the length `perturbation`.
 
-        The divergence is the mean over the batch, so a row also contains what its image changes in
-        the others through batch normalisation, of which the running averages count these passes
-        too. The images are without noise. Dropout should be off: two passes with different masks
-        differ more than two with a small step between them. x: (n, visible); ln y: (n, k).
+        The divergence is averaged over the batch. Through batch normalisation an image affects the
+        outputs of the others, and its row of the gradient includes this effect. These passes also
+        update the running averages of batch normalisation. No noise is added to the images. Dropout
+        should be off, because two passes with different masks differ more than two passes that are
+        a small step apart. x: (n, visible); ln y: (n, k).
         """
         xp, k = self.xp, self.categories
         classifier = Sequential(self.encoder.layers[1:-1])  # all but noise and softmax

@@ -22,9 +22,9 @@ class Record(NamedTuple):
     test_reconstruction: the BCE of the test set with dropout off, None without a test set.
     code_mean, code_std: of the encoded test set, per dimension; empty without one.
     seconds: the wall time of the epoch, evaluation included.
-    classification, smoothness: the training losses of a `CategoricalAutoencoder`'s phases 4 (of
-    labelled images or own samples) and 5 (a divergence, less the weighted information, and so
-    possibly negative); None for a model without that phase.
+    classification, smoothness: the training losses of phases 4 and 5 of a `CategoricalAutoencoder`,
+    None for a model without that phase. Phase 4 uses labelled images or the model's own samples.
+    The loss of phase 5 is KL − w I and may be negative.
     """
 
     epoch: int
@@ -61,9 +61,9 @@ def train(
     labels: an integer for each training image if the model has classes; `model.classes` itself
     means "unlabelled".
 
-    labelled: (images, labels) for phase 4 of a `CategoricalAutoencoder`, in place of its own
-    samples; the images need not be among the training images. Each step takes all of them, or a
-    random `batch_size` if there are more.
+    labelled: (images, labels) for phase 4 of a `CategoricalAutoencoder`, which otherwise uses the
+    model's own samples; the images need not be among the training images. Each step takes all of
+    them, or a random `batch_size` if there are more.
 
     Raises InvalidInput at the call, not at the first record, for images that `encode` rejects,
     labels that do not fit, epochs below 0 or a batch size below 1; and Diverged, in place of a

@@ -194,7 +194,7 @@ def test_an_adversarial_perturbation_changes_the_category_more_than_a_random_one
     assert adversarial > harmless > 0
 
 
-def test_an_image_whose_category_nothing_changes_is_left_alone():
+def test_an_image_without_a_gradient_is_not_perturbed():
     model = small()
     model.theta[:] = 0
     log_y, perturbed = model.perturb(X, draws())
@@ -218,13 +218,13 @@ def test_the_search_for_a_perturbation_writes_no_gradient():
     assert np.isnan(model.gradient).all()
 
 
-def test_categories_that_are_sure_and_equally_frequent_tell_most():
+def test_information_is_ln_k_for_one_hot_and_equally_frequent_categories():
     sure = np.kron(100 * np.eye(3), np.ones((5, 1)))
     assert information(np, sure)[0] == pytest.approx(np.log(3), rel=1e-12)
 
 
 @pytest.mark.parametrize("logits", [np.zeros((4, 3)), np.tile([9.0, 0, 0], (4, 1))])
-def test_categories_that_are_the_same_for_all_images_tell_nothing(logits):
+def test_information_is_0_if_all_images_have_the_same_categories(logits):
     assert information(np, logits)[0] == pytest.approx(0, abs=1e-12)
 
 

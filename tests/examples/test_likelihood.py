@@ -136,7 +136,7 @@ def test_the_average_is_of_the_second_half_and_forgets_beyond_its_horizon(
 
 
 @pytest.mark.slow
-def test_it_trains_and_continues_on_the_backend_that_it_is_told(digits, tmp_path, monkeypatch):
+def test_it_trains_and_continues_on_the_given_backend(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(backend, "_cupy_on_a_gpu", lambda: device)
     for epochs in (1, 2):
         average = likelihood.trained(

@@ -71,7 +71,7 @@ def a_model(**options):
 @pytest.mark.parametrize(
     ("labelled", "smoothness"), [(None, [1, 0.75, 0.5, 0.25]), ((), [0, 0.5, 1, 0.5])]
 )
-def test_the_learning_rates_fall_to_nothing_in_even_steps_and_one_rises_before(
+def test_learning_rates_fall_linearly_and_with_labels_that_of_phase_5_rises_first(
     labelled, smoothness, sample, monkeypatch
 ):
     rates = []
@@ -208,9 +208,7 @@ def test_every_program_trains_on_the_bundled_sample(program, tmp_path):
 
 
 @pytest.mark.parametrize(("labels", "weight"), [(50, 0), (0, 0.3)])
-def test_the_categories_are_to_tell_about_the_images_if_there_are_no_labels(
-    labels, weight, small, tmp_path
-):
+def test_the_information_weight_is_positive_only_without_labels(labels, weight, small, tmp_path):
     run_here(*small, "--labels", labels, "--perturbation", 1, example="semi_supervised.py")
     config = CategoricalAutoencoder.load(tmp_path / "run" / "model.npz").config
     assert (config["information_weight"], config["perturbation"]) == (weight, 1)
