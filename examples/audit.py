@@ -896,6 +896,7 @@ def a_categorical(rng: Rng, head_distance: float = 0.0) -> tuple[Any, Array, int
         noise=rng.uniform(0, 0.5),
         perturbation=rng.uniform(0.1, 3),
         information_weight=rng.choice([0, 0.5]),
+        joint=bool(rng.integers(2)),
         dropout=rng.uniform(0, 0.5),
         discriminator_dropout=rng.uniform(0, 0.5),
         dtype="float64",

@@ -30,6 +30,7 @@ def main(
     categories: int = 10,
     latent: int = 10,
     head_distance: float = 0.0,
+    joint: bool = False,
 ) -> None:
     whole, several = {"type": "non-negative integer"}, {"type": "positive integer", "nargs": "+"}
     length = {"type": "non-negative number"}
@@ -55,6 +56,7 @@ def main(
             categories=flags.categories,
             latent=latent,
             head_distance=head_distance,
+            joint=joint,
             perturbation=flags.perturbation,
             **({} if labelled or flags.perturbation == 0 else WITHOUT_LABELS),
             backend=flags.backend,

@@ -2,7 +2,7 @@
 
 With all labels, the category is the digit, so z holds how the digit is written. Each row of
 style.png shows all ten digits in the style of the image on its left. It is
-`semi_supervised.py` with all labels and a longer style.
+`semi_supervised.py` with all labels, a longer style and one discriminator of both.
 """
 
 from semi_supervised import main  # in the same folder
@@ -12,4 +12,4 @@ from npaae.experiment import launch
 ABOUT = "Separate the style of a digit from its identity"
 
 if __name__ == "__main__":
-    launch(lambda: main("style", about=ABOUT, labels=60_000, latent=15))
+    launch(lambda: main("style", about=ABOUT, labels=60_000, latent=15, joint=True))

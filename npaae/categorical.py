@@ -310,6 +310,9 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
     head_distance: if positive, the decoder sees y and z only through `ClusterHeads`, and heads
     closer to each other than this are pushed apart.
 
+    joint: whether one discriminator sees (y, z) in place of one for y and one for z. It also
+    compares how y and z depend on each other, which keeps the category out of the style.
+
     A code, as `encode` returns it and `decode` takes it, is (n, k + d): the columns of y, then
     those of z. `step` and `npaae.train` take labelled images for phase 4. Losses, the other
     arguments, attributes and errors are those of `AdversarialAutoencoder`. The losses of phases 2
@@ -328,6 +331,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         perturbation: float = 2.0,
         information_weight: float = 0.0,
         head_distance: float = 0.0,
+        joint: bool = False,
         dropout: float = 0.0,
         discriminator_dropout: float = 0.2,
         lr_reconstruction: float = 5e-4,
@@ -354,6 +358,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
             "perturbation": checks.non_negative("perturbation", perturbation),
             "information_weight": checks.non_negative("information_weight", information_weight),
             "head_distance": checks.non_negative("head_distance", head_distance),
+            "joint": bool(joint),
             "lr_discriminator": checks.learning_rate("lr_discriminator", lr_discriminator),
             "lr_generator": checks.learning_rate("lr_generator", lr_generator),
             "lr_classification": checks.learning_rate("lr_classification", lr_classification),
@@ -384,9 +389,10 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
 
     @staticmethod
     def layer_sizes(config: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
-        """The sizes of the encoder, the decoder, both discriminators and the cluster heads."""
+        """The sizes of the encoder, the decoder, the discriminators and the cluster heads."""
         visible, hidden, k, d = (config[n] for n in ("visible", "hidden", "categories", "latent"))
-        encoder, discriminators = (visible, *hidden, k + d), ((k, *hidden, 1), (d, *hidden, 1))
+        encoder, seen = (visible, *hidden, k + d), (k + d,) if config["joint"] else (k, d)
+        discriminators = [(width, *hidden, 1) for width in seen]
         if config["head_distance"]:
             return encoder, (d, *hidden[::-1], visible), *discriminators, (k, d)
         return encoder, encoder[::-1], *discriminators
@@ -398,19 +404,20 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         return super().parameter_count(config) + 2 * normalised
 
     def networks(self) -> tuple[Sequential, Sequential, Sequential]:
-        """The encoder, the decoder and both discriminators, before they are initialised."""
+        """The encoder, the decoder and the discriminators, before they are initialised."""
         config, xp = self.config | self._own, self.xp
-        encoder, decoder, of_y, of_z, *heads = self.layer_sizes(config)
+        encoder, decoder, *others = self.layer_sizes(config)
         drop, distance = config["discriminator_dropout"], config["head_distance"]
         empty = partial(xp.empty, dtype=self.dtype)
-        adversaries = [self.network(sizes, drop) for sizes in (of_y, of_z)]
+        heads = [others.pop()] if distance else []
+        adversaries = [self.network(sizes, drop) for sizes in others]
         noise, softmax_ = Noise(config["noise"]), PartialSoftmax(xp, self.categories)
         normal = BatchNorm(xp, encoder[-1], self.dtype)
         places = [ClusterHeads(xp, empty(sizes), empty(sizes[1:]), distance) for sizes in heads]
         return (
             Sequential([noise, *self._normalised(encoder), normal, softmax_]),
             Sequential([*places, *self._normalised(decoder)]),
-            SideBySide(xp, adversaries, (self.categories, self.latent)),
+            SideBySide(xp, adversaries, [sizes[0] for sizes in others]),
         )
 
     def _normalised(self, sizes: Sequence[int]) -> Iterator[Any]:

@@ -72,10 +72,10 @@ def test_samples_are_decoded_draws():
 # The networks
 
 
-@pytest.mark.parametrize("head_distance", [0.0, 1.0])
+@pytest.mark.parametrize("options", [{}, {"head_distance": 1.0}, {"joint": True}])
 @pytest.mark.parametrize("name", ["encoder", "decoder", "discriminator"])
-def test_every_parameter_of_a_network_passes_the_gradient_check(name, head_distance, rng):
-    model = small(head_distance=head_distance)
+def test_every_parameter_of_a_network_passes_the_gradient_check(name, options, rng):
+    model = small(**options)
     network = getattr(model, name)
     x = rng.standard_normal((6, 9 if name == "encoder" else 5))
     errors = gradcheck.parameters(network, x) | {"x": gradcheck.layer(network, x)}
@@ -89,6 +89,13 @@ def test_one_discriminator_learns_nothing_of_the_others_columns(rng):
     of_category, of_style = (model.discriminator.forward(each)[0] for each in (x, changed))
     np.testing.assert_array_equal(of_category[:, 0], of_style[:, 0])
     assert not np.any(of_category[:, 1] == of_style[:, 1])
+
+
+def test_a_joint_discriminator_is_one_network_of_the_whole_code(rng):
+    model, codes = small(joint=True, head_distance=1.0), rng.standard_normal((6, 5))
+    (network,) = model.discriminator.layers
+    assert network.layers[0].W.shape == (5, 7)
+    np.testing.assert_array_equal(model.discriminator.forward(codes)[0], network.forward(codes)[0])
 
 
 def test_each_discriminator_computes_as_if_it_were_alone(rng):
@@ -357,9 +364,9 @@ def test_training_without_labels_finds_separable_images():
     assert (found == found[:, :1]).all()
 
 
-@pytest.mark.parametrize("head_distance", [0.0, 1.0])
-def test_a_loaded_model_trains_on_as_if_it_had_never_stopped(tmp_path, head_distance):
-    whole, half = (small(dtype="float32", head_distance=head_distance) for _ in range(2))
+@pytest.mark.parametrize("options", [{}, {"head_distance": 1.0}, {"joint": True}])
+def test_a_loaded_model_trains_on_as_if_it_had_never_stopped(tmp_path, options):
+    whole, half = (small(dtype="float32", **options) for _ in range(2))
     arguments = {"labelled": LABELLED, "batch_size": 10}
     *_, expected = npaae.train(whole, IMAGES, epochs=4, **arguments)
     list(npaae.train(half, IMAGES, epochs=2, **arguments))
@@ -387,7 +394,7 @@ def test_its_configuration_is_its_arguments():
     table = {  # the default of each argument, and another value
         "hidden": ((1000, 1000), (7, 5)), "categories": (10, 3), "latent": (10, 2),
         "visible": (784, 9), "noise": (0.3, 0.1), "head_distance": (0.0, 1.0),
-        "perturbation": (2.0, 1.0), "information_weight": (0.0, 0.5),
+        "perturbation": (2.0, 1.0), "information_weight": (0.0, 0.5), "joint": (False, True),
         "dropout": (0.0, 0.3), "discriminator_dropout": (0.2, 0.4),
         "lr_reconstruction": (5e-4, 1e-3), "lr_discriminator": (1e-4, 2e-3),
         "lr_generator": (5e-4, 3e-3), "lr_classification": (5e-4, 4e-3),
@@ -466,7 +473,7 @@ def test_a_file_of_one_kind_of_model_is_not_loaded_as_the_other(tmp_path, small_
         CategoricalAutoencoder.load(tmp_path / "b.npz")
 
 
-@pytest.mark.parametrize("options", [{"dtype": "float32"}, {"head_distance": 1.0}])
+@pytest.mark.parametrize("options", [{"dtype": "float32"}, {"head_distance": 1.0}, {"joint": True}])
 def test_training_is_the_same_on_the_device(monkeypatch, options):
     monkeypatch.setattr(npaae.backend, "_cupy_on_a_gpu", lambda: strict_device.device)
     models = [small(backend=name, **options) for name in ("numpy", "cupy")]
