@@ -37,10 +37,10 @@ def main(
     own = {
         "--labels": ("number of labelled images, 0 for none", labels, whole),
         "--categories": ("categories of the code", categories, {"type": "positive integer"}),
-        "--hidden": ("hidden layer sizes", [1000, 1000], several),
+        "--hidden": ("hidden layer sizes", [500, 500], several),
         "--perturbation": ("length of the perturbations of phase 5, 0 for none", 2.0, length),
     }
-    flags = training_flags(name, epochs=40, about=about, own=own)
+    flags = training_flags(name, epochs=30, about=about, own=own)
     digits = load_data("MNIST", flags.data_dir, sample=flags.sample)
     kept = without_the_last_sixth(digits)
     labelled = draw_labelled(kept, flags.labels, flags.seed)
