@@ -316,7 +316,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
     A code, as `encode` returns it and `decode` takes it, is (n, k + d): the columns of y, then
     those of z. `step` and `npaae.train` take labelled images for phase 4. Losses, the other
     arguments, attributes and errors are those of `AdversarialAutoencoder`. The losses of phases 2
-    and 3 are means over the two discriminators, so that their values at equilibrium are the same.
+    and 3 are means over the discriminators, so that their values at equilibrium are the same.
     """
 
     def __init__(
@@ -348,6 +348,8 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         if comm is not None:
             raise InvalidInput("comm must be None: batch normalisation needs all rows of a batch")
         self.categories = checks.integer("categories", categories, 1)
+        if not isinstance(joint, bool):
+            raise InvalidInput(f"joint must be True or False, got {joint!r}")
         if perturbation == 0 and information_weight != 0:
             raise InvalidInput(
                 f"information_weight must be 0 if perturbation is 0, got {information_weight!r}"
@@ -358,7 +360,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
             "perturbation": checks.non_negative("perturbation", perturbation),
             "information_weight": checks.non_negative("information_weight", information_weight),
             "head_distance": checks.non_negative("head_distance", head_distance),
-            "joint": bool(joint),
+            "joint": joint,
             "lr_discriminator": checks.learning_rate("lr_discriminator", lr_discriminator),
             "lr_generator": checks.learning_rate("lr_generator", lr_generator),
             "lr_classification": checks.learning_rate("lr_classification", lr_classification),

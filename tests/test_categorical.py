@@ -421,6 +421,7 @@ def test_its_configuration_is_its_arguments():
         ("lr_generator", 2.0),
         ("lr_classification", "fast"),
         ("lr_smoothness", 0),
+        ("joint", "no"),
         ("beta1", 1.0),
         ("comm", object()),
     ],
