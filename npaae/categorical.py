@@ -302,7 +302,8 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
 
     categories: k. latent: d. prior: of z, as in `AdversarialAutoencoder`; y* is one-hot, with all
     categories equally likely. noise: the standard deviation of the normal noise added to the images
-    in training. lr_…: Adam's learning rates, one per phase. beta1: Adam's β₁ in phases 2 and 3.
+    in phases 1 to 4. lr_…: Adam's learning rates, one per phase. beta1: Adam's β₁ in phases 2
+    and 3.
 
     perturbation: the Euclidean length of r in phase 5; 0 leaves out the phase. information_weight:
     w in phase 5, for training without labels.
