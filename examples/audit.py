@@ -1,6 +1,7 @@
 """Audit the mathematics: every formula, where it is, how it was checked, and its worst error.
 
-    python examples/audit.py [--markdown]
+    python examples/audit.py                 # every row, as it is found
+    python examples/audit.py dense phase1    # the rows of these alone; --markdown for a report
 
 Break a formula in npaae/layers.py and run this again: its row turns red, and the exit status is 1.
 
@@ -18,13 +19,14 @@ checks look up `layers`, `losses`, `optim` and so on by the names below when the
 whatever these names refer to: after `audit.layers = mine` they check your own layers.
 """
 
-import argparse
 import inspect
+import shutil
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial, reduce
-from itertools import combinations
+from itertools import accumulate, combinations
 from math import erf, exp, inf, log, nan, pi, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -34,13 +36,15 @@ import numpy as np
 from npaae import AdversarialAutoencoder as Model
 from npaae import CategoricalAutoencoder as Categorical
 from npaae import backend, categorical, gradcheck, layers, losses, metrics, optim, priors, training
-from npaae.experiment import launch
+from npaae.checks import InvalidInput
+from npaae.experiment import Parser, launch
 
 Array = np.ndarray[Any, Any]
 Rng = np.random.Generator
 
 
 class Row(NamedTuple):
+    id: str  # never changes: "dense.dx"
     formula: str
     code: str  # what holds it, by its name in this module
     how: str
@@ -290,33 +294,40 @@ def network_without(rng: Rng) -> float:
 
 WEIGHTS, BIASES = (partial(dense_parameter, name=name) for name in "Wb")
 ROWS += [
-    Row("dense: y = x W + b", "layers.Dense.forward", AGAIN, 1e-12, dense_value),
-    Row("dense: dx = dy Wᵀ", "layers.Dense.backward", EVERY, 1e-7, dense_input),
-    Row("dense: dW = xᵀ dy", "layers.Dense.parameter_gradients", EVERY, 1e-7, WEIGHTS),
-    Row("dense: db = Σᵢ dyᵢ", "layers.Dense.parameter_gradients", EVERY, 1e-7, BIASES),
-    Row("initial weights: uniform on ±1/√fan_in", "layers.Dense.initialise",
-        "distribution of 10,000", 1, initial_weights),
-    Row("ReLU: y = max(x, 0)", "layers.ReLU.forward", EQUAL, 0, relu_value),
-    Row("ReLU: dx = dy · [x > 0]", "layers.ReLU.backward", EVERY, 1e-7, relu_input),
-    Row("ReLU at 0: dx = 0", "layers.ReLU.backward", EQUAL, 0, relu_at_zero),
-    Row("sigmoid: y = 1 / (1 + e⁻ˣ)", "layers.sigmoid", AGAIN, 1e-12, sigmoid_value),
-    Row("sigmoid: finite and right at ±1e4", "layers.sigmoid", "values in float32",
-        0, sigmoid_extremes),
-    Row("sigmoid: dx = dy · y (1 − y)", "layers.Sigmoid.backward", EVERY, 1e-7, sigmoid_input),
-    Row("dropout: dx = m · dy", "layers.Dropout.backward", EVERY, 1e-7, dropout_input),
-    Row("dropout: m = 1 / (1 − p), so E[m x] = x", "layers.Dropout.forward",
-        "the scale of what is kept", 1e-12, dropout_scale),
-    Row("dropout: P(m = 0) = p", "layers.Dropout.forward", "share of 10,000", 1, dropout_rate),
-    Row("dropout: each element on its own", "layers.Dropout.forward",
-        "autocorrelation of 10,000, any lag", 1, dropout_alone),
-    Row("dropout: off, it is the identity", "layers.Dropout.forward", EQUAL, 0, dropout_off),
-    Row("every layer: backward uses its own forward", "layers", EQUAL, 0, own_cache),
-    Row("network: dense, ReLU, dropout, …, dense", "layers.perceptron", AGAIN,
-        1e-12, network_value),
-    Row("network: the chain rule, dx", "layers.Sequential.backward", EVERY, 1e-7, network_input),
-    Row("network: the chain rule, dW and db of each", "layers.Sequential.backward",
-        EVERY, 1e-7, network_parameters),
-    Row("network: frozen, or without dx", "layers.Sequential.backward", EQUAL, 0, network_without),
+    Row("dense.y", "dense: y = x W + b", "layers.Dense.forward", AGAIN, 1e-12, dense_value),
+    Row("dense.dx", "dense: dx = dy Wᵀ", "layers.Dense.backward", EVERY, 1e-7, dense_input),
+    Row("dense.dW", "dense: dW = xᵀ dy", "layers.Dense.parameter_gradients", EVERY, 1e-7, WEIGHTS),
+    Row("dense.db", "dense: db = Σᵢ dyᵢ", "layers.Dense.parameter_gradients", EVERY, 1e-7, BIASES),
+    Row("dense.initial", "initial weights: uniform on ±1/√fan_in",
+        "layers.Dense.initialise", "distribution of 10,000", 1, initial_weights),
+    Row("relu.y", "ReLU: y = max(x, 0)", "layers.ReLU.forward", EQUAL, 0, relu_value),
+    Row("relu.dx", "ReLU: dx = dy · [x > 0]", "layers.ReLU.backward", EVERY, 1e-7, relu_input),
+    Row("relu.zero", "ReLU at 0: dx = 0", "layers.ReLU.backward", EQUAL, 0, relu_at_zero),
+    Row("sigmoid.y", "sigmoid: y = 1 / (1 + e⁻ˣ)", "layers.sigmoid", AGAIN, 1e-12, sigmoid_value),
+    Row("sigmoid.extremes", "sigmoid: finite and right at ±1e4",
+        "layers.sigmoid", "values in float32", 0, sigmoid_extremes),
+    Row("sigmoid.dx", "sigmoid: dx = dy · y (1 − y)",
+        "layers.Sigmoid.backward", EVERY, 1e-7, sigmoid_input),
+    Row("dropout.dx", "dropout: dx = m · dy",
+        "layers.Dropout.backward", EVERY, 1e-7, dropout_input),
+    Row("dropout.scale", "dropout: m = 1 / (1 − p), so E[m x] = x",
+        "layers.Dropout.forward", "the scale of what is kept", 1e-12, dropout_scale),
+    Row("dropout.rate", "dropout: P(m = 0) = p",
+        "layers.Dropout.forward", "share of 10,000", 1, dropout_rate),
+    Row("dropout.independence", "dropout: each element on its own",
+        "layers.Dropout.forward", "autocorrelation of 10,000, any lag", 1, dropout_alone),
+    Row("dropout.off", "dropout: off, it is the identity",
+        "layers.Dropout.forward", EQUAL, 0, dropout_off),
+    Row("layers.caches", "every layer: backward uses its own forward",
+        "layers", EQUAL, 0, own_cache),
+    Row("network.y", "network: dense, ReLU, dropout, …, dense",
+        "layers.perceptron", AGAIN, 1e-12, network_value),
+    Row("network.dx", "network: the chain rule, dx",
+        "layers.Sequential.backward", EVERY, 1e-7, network_input),
+    Row("network.parameters", "network: the chain rule, dW and db of each",
+        "layers.Sequential.backward", EVERY, 1e-7, network_parameters),
+    Row("network.frozen", "network: frozen, or without dx",
+        "layers.Sequential.backward", EQUAL, 0, network_without),
 ]  # fmt: skip
 
 
@@ -392,19 +403,20 @@ def composition(rng: Rng) -> float:
 
 
 ROWS += [
-    Row("BCE: L = −mean[t ln p + (1 − t) ln(1 − p)]", "losses.bce",
-        AGAIN, 1e-12, partial(loss_value, a_loss=a_bce)),
-    Row("BCE: dp = (p − t) / (p (1 − p)) / N", "losses.bce",
-        EVERY, 1e-7, partial(loss_gradient, a_loss=a_bce)),
-    Row("BCE: refuses p outside (0, 1)", "losses.bce", "those let through", 0, closed_interval),
-    Row("BCE of logits: L", "losses.bce_with_logits",
-        AGAIN, 1e-12, partial(loss_value, a_loss=a_bce_with_logits)),
-    Row("BCE of logits: dl = (σ(l) − t) / N", "losses.bce_with_logits",
-        EVERY, 1e-7, partial(loss_gradient, a_loss=a_bce_with_logits)),
-    Row("BCE of logits: finite and right at ±1e4", "losses.bce_with_logits",
-        "values in float32", 1e-6, extremes),
-    Row("BCE of logits = BCE after sigmoid", "losses.bce_with_logits",
-        "gradients of the two", 1e-12, composition),
+    Row("bce.value", "BCE: L = −mean[t ln p + (1 − t) ln(1 − p)]",
+        "losses.bce", AGAIN, 1e-12, partial(loss_value, a_loss=a_bce)),
+    Row("bce.gradient", "BCE: dp = (p − t) / (p (1 − p)) / N",
+        "losses.bce", EVERY, 1e-7, partial(loss_gradient, a_loss=a_bce)),
+    Row("bce.domain", "BCE: refuses p outside (0, 1)",
+        "losses.bce", "those let through", 0, closed_interval),
+    Row("bce_with_logits.value", "BCE of logits: L",
+        "losses.bce_with_logits", AGAIN, 1e-12, partial(loss_value, a_loss=a_bce_with_logits)),
+    Row("bce_with_logits.gradient", "BCE of logits: dl = (σ(l) − t) / N",
+        "losses.bce_with_logits", EVERY, 1e-7, partial(loss_gradient, a_loss=a_bce_with_logits)),
+    Row("bce_with_logits.extremes", "BCE of logits: finite and right at ±1e4",
+        "losses.bce_with_logits", "values in float32", 1e-6, extremes),
+    Row("bce_with_logits.composition", "BCE of logits = BCE after sigmoid",
+        "losses.bce_with_logits", "gradients of the two", 1e-12, composition),
 ]  # fmt: skip
 
 
@@ -450,10 +462,10 @@ def flush(rng: Rng) -> float:
 
 
 ROWS += [
-    Row("Adam: θ ← θ − α m̂ / (√v̂ + ε)", "optim.Adam.step",
-        "10 steps of Algorithm 1", 1e-9, adam_steps),
-    Row("Adam: m below 1e-30 left out, ≤ α β₁ m / ε", "optim._flush",
-        "60 steps of Algorithm 1, over the bound", 1, flush),
+    Row("adam.step", "Adam: θ ← θ − α m̂ / (√v̂ + ε)",
+        "optim.Adam.step", "10 steps of Algorithm 1", 1e-9, adam_steps),
+    Row("adam.flush", "Adam: m below 1e-30 left out, ≤ α β₁ m / ε",
+        "optim._flush", "60 steps of Algorithm 1, over the bound", 1, flush),
 ]  # fmt: skip
 
 
@@ -621,35 +633,36 @@ ONE = Phase(reconstruction, reconstruction_loss, "reconstruction_adam")
 TWO = Phase(discriminator, discriminator_loss, "discriminator_adam")
 THREE = Phase(generator, generator_loss, "generator_adam")
 ROWS += [
-    Row("phase 1: L = BCE(decoder(z), x)", "Model.reconstruction_gradient",
-        AGAIN, 1e-12, partial(phase_loss, phase=ONE)),
-    Row("phase 1: dL by encoder and decoder", "Model.reconstruction_gradient",
-        ALONG, 1e-6, partial(phase_gradient, phase=ONE)),
-    Row("phase 1: moves nothing else", "Model.reconstruction_gradient",
-        EQUAL, 0, partial(phase_isolation, phase=ONE)),
-    Row("phase 2: L = BCE(D(z*), 1) + BCE(D(z), 0)", "Model.discriminator_gradient",
-        AGAIN, 1e-12, partial(phase_loss, phase=TWO)),
-    Row("phase 2: dL by discriminator", "Model.discriminator_gradient",
-        ALONG, 1e-6, partial(phase_gradient, phase=TWO)),
-    Row("phase 2: moves nothing else", "Model.discriminator_gradient",
-        EQUAL, 0, partial(phase_isolation, phase=TWO)),
-    Row("phase 3: L = BCE(D(z), 1)", "Model.generator_gradient",
-        AGAIN, 1e-12, partial(phase_loss, phase=THREE)),
-    Row("phase 3: dL by encoder, through D", "Model.generator_gradient",
-        ALONG, 1e-6, partial(phase_gradient, phase=THREE)),
-    Row("phase 3: moves nothing else, D least of all", "Model.generator_gradient",
-        EQUAL, 0, partial(phase_isolation, phase=THREE)),
-    Row("phase 2 with labels: L", "Model.discriminator_gradient",
-        AGAIN, 1e-12, partial(phase_loss, phase=TWO, case=TOLD)),
-    Row("phase 2 with labels: dL by discriminator", "Model.discriminator_gradient",
-        ALONG, 1e-6, partial(phase_gradient, phase=TWO, case=TOLD)),
-    Row("phase 3 with labels: L", "Model.generator_gradient",
-        AGAIN, 1e-12, partial(phase_loss, phase=THREE, case=TOLD)),
-    Row("phase 3 with labels: dL by encoder", "Model.generator_gradient",
-        ALONG, 1e-6, partial(phase_gradient, phase=THREE, case=TOLD)),
-    Row("step: phases 1, 2, 3, each then moved", "Model.step", EQUAL, 0, step_order),
-    Row("model: its rates where they belong", "Model", EQUAL, 0, rates),
-    Row("decode: σ(decoder(z)), dropout off", "Model.decode", AGAIN, 1e-12, decoding),
+    Row("phase1.value", "phase 1: L = BCE(decoder(z), x)",
+        "Model.reconstruction_gradient", AGAIN, 1e-12, partial(phase_loss, phase=ONE)),
+    Row("phase1.gradient", "phase 1: dL by encoder and decoder",
+        "Model.reconstruction_gradient", ALONG, 1e-6, partial(phase_gradient, phase=ONE)),
+    Row("phase1.isolation", "phase 1: moves nothing else",
+        "Model.reconstruction_gradient", EQUAL, 0, partial(phase_isolation, phase=ONE)),
+    Row("phase2.value", "phase 2: L = BCE(D(z*), 1) + BCE(D(z), 0)",
+        "Model.discriminator_gradient", AGAIN, 1e-12, partial(phase_loss, phase=TWO)),
+    Row("phase2.gradient", "phase 2: dL by discriminator",
+        "Model.discriminator_gradient", ALONG, 1e-6, partial(phase_gradient, phase=TWO)),
+    Row("phase2.isolation", "phase 2: moves nothing else",
+        "Model.discriminator_gradient", EQUAL, 0, partial(phase_isolation, phase=TWO)),
+    Row("phase3.value", "phase 3: L = BCE(D(z), 1)",
+        "Model.generator_gradient", AGAIN, 1e-12, partial(phase_loss, phase=THREE)),
+    Row("phase3.gradient", "phase 3: dL by encoder, through D",
+        "Model.generator_gradient", ALONG, 1e-6, partial(phase_gradient, phase=THREE)),
+    Row("phase3.isolation", "phase 3: moves nothing else, D least of all",
+        "Model.generator_gradient", EQUAL, 0, partial(phase_isolation, phase=THREE)),
+    Row("labels.phase2.value", "phase 2 with labels: L",
+        "Model.discriminator_gradient", AGAIN, 1e-12, partial(phase_loss, phase=TWO, case=TOLD)),
+    Row("labels.phase2.gradient", "phase 2 with labels: dL by discriminator",
+        "Model.discriminator_gradient", ALONG, 1e-6, partial(phase_gradient, phase=TWO, case=TOLD)),
+    Row("labels.phase3.value", "phase 3 with labels: L",
+        "Model.generator_gradient", AGAIN, 1e-12, partial(phase_loss, phase=THREE, case=TOLD)),
+    Row("labels.phase3.gradient", "phase 3 with labels: dL by encoder",
+        "Model.generator_gradient", ALONG, 1e-6, partial(phase_gradient, phase=THREE, case=TOLD)),
+    Row("step.phases", "step: phases 1, 2, 3, each then moved", "Model.step", EQUAL, 0, step_order),
+    Row("model.rates", "model: its rates where they belong", "Model", EQUAL, 0, rates),
+    Row("decode.images", "decode: σ(decoder(z)), dropout off",
+        "Model.decode", AGAIN, 1e-12, decoding),
 ]  # fmt: skip
 
 
@@ -1039,64 +1052,83 @@ def in_categories(check: Callable[..., float], phase: Phase, case: Case = a_cate
 ENTROPY, NORM = "categorical.softmax_cross_entropy", "categorical.BatchNorm"
 FOURTH, FIFTH = "Categorical.classification_gradient", "Categorical.smoothness_gradient"
 ROWS += [
-    Row("ln softmax: l − ln Σ exp(l)", "categorical.log_softmax", AGAIN, 1e-12, log_softmax_value),
-    Row("softmax: p = exp(l) / Σ exp(l)", "categorical.softmax", AGAIN, 1e-12, softmax_value),
-    Row("softmax's cross-entropy: L", ENTROPY, AGAIN, 1e-12, softmax_loss),
-    Row("softmax's cross-entropy: dl = (p − t) / n", ENTROPY, EVERY, 1e-7, softmax_gradient),
-    Row("divergence: KL = Σ p (ln p − ln q) / n", "categorical.divergence",
-        AGAIN, 1e-10, divergence_value),
-    Row("divergence: dl = (q − p) / n", "categorical.divergence",
-        EVERY, 1e-7, divergence_gradient),
-    Row("information: I = Σ q (ln q − ln q̄) / n", "categorical.information",
-        AGAIN, 1e-12, information_value),
-    Row("information: dl = q (g − Σ q g) / n", "categorical.information",
-        EVERY, 1e-7, information_gradient),
-    Row("two heads: softmax, and the rest", "categorical.PartialSoftmax.forward",
-        AGAIN, 1e-12, partial_value),
-    Row("two heads: dl = p · (dp − Σ p dp)", "categorical.PartialSoftmax.backward",
-        EVERY, 1e-7, partial_input),
-    Row("noise: N(x, std²), and off, x", "categorical.Noise.forward", "samples, turned to N(0, 1)",
-        1, noise_value),
-    Row("noise: dx = dy", "categorical.Noise.backward", EVERY, 1e-7, noise_input),
-    Row("batch norm: y = γ (x − μ) / s + β", f"{NORM}.forward", AGAIN, 1e-10, batch_norm_value),
-    Row("batch norm: its running averages", f"{NORM}.forward", AGAIN, 1e-10, batch_norm_averages),
-    Row("batch norm: dx", f"{NORM}.backward", EVERY, 1e-6, batch_norm_input),
-    Row("batch norm: off, dx = γ dy / s", f"{NORM}.backward", EVERY, 1e-7, batch_norm_off),
-    Row("batch norm: dγ, dβ", f"{NORM}.parameter_gradients", EVERY, 1e-7, batch_norm_parameters),
-    Row("side by side: y", "categorical.SideBySide.forward", AGAIN, 1e-12, side_by_side_value),
-    Row("side by side: dx, and dW, db of each", "categorical.SideBySide.backward",
-        EVERY, 1e-7, side_by_side_gradients),
-    Row("cluster heads: e = y W + b + z", "categorical.ClusterHeads.forward",
-        AGAIN, 1e-12, heads_value),
-    Row("cluster heads: dx, dW, db", "categorical.ClusterHeads.backward",
-        EVERY, 1e-7, heads_gradients),
-    Row("repulsion: Σ max(0, η − ‖wᵢ − wⱼ‖)", "categorical.repulsion",
-        AGAIN, 1e-9, repulsion_value),
-    Row("repulsion: dW", "categorical.repulsion", EVERY, 1e-7, repulsion_gradient),
-    Row("categories: the prior of (y, z)", "Categorical.draw_prior", "quantiles of samples",
-        1, codes_prior),
-    Row("categories, phase 1: dL, by γ and β too", "Categorical.reconstruction_gradient",
-        ALONG, 1e-6, in_categories(phase_gradient, ONE)),
-    Row("cluster heads, phase 1: L", "Categorical.reconstruction_gradient",
-        AGAIN, 1e-12, in_categories(phase_loss, REPELLED, WITH_HEADS)),
-    Row("cluster heads, phase 1: dL", "Categorical.reconstruction_gradient",
-        ALONG, 1e-6, in_categories(phase_gradient, REPELLED, WITH_HEADS)),
-    Row("categories, phase 2: L of both D", "Model.discriminator_gradient",
-        AGAIN, 1e-12, in_categories(phase_loss, BOTH)),
-    Row("categories, phase 2: dL", "Model.discriminator_gradient",
-        ALONG, 1e-6, in_categories(phase_gradient, BOTH)),
-    Row("categories, phase 3: dL through both D", "Model.generator_gradient",
-        ALONG, 1e-6, in_categories(phase_gradient, THREE)),
-    Row("phase 4: L = −ln y_label", FOURTH, AGAIN, 1e-12, in_categories(phase_loss, FOUR)),
-    Row("phase 4: dL by encoder", FOURTH, ALONG, 1e-6, in_categories(phase_gradient, FOUR)),
-    Row("phase 4: moves nothing else", FOURTH, EQUAL, 0, in_categories(phase_isolation, FOUR)),
-    Row("own samples: σ(decoder(y*, z*)) and y*", "Categorical.own_samples",
-        AGAIN, 1e-12, own_samples),
-    Row("phase 5: r along dKL(y ‖ y(x + r))", "Categorical.perturb", AGAIN, 1e-4, perturbation),
-    Row("phase 5: L = KL(y ‖ q) − w I(q)", FIFTH, AGAIN, 1e-9, in_categories(phase_loss, FIVE)),
-    Row("phase 5: dL by encoder", FIFTH, ALONG, 1e-6, in_categories(phase_gradient, FIVE)),
-    Row("phase 5: moves nothing else", FIFTH, EQUAL, 0, in_categories(phase_isolation, FIVE)),
-    Row("categories: a step, then phases 4 and 5", "Categorical.step", EQUAL, 0, later_phases),
+    Row("log_softmax.y", "ln softmax: l − ln Σ exp(l)",
+        "categorical.log_softmax", AGAIN, 1e-12, log_softmax_value),
+    Row("softmax.y", "softmax: p = exp(l) / Σ exp(l)",
+        "categorical.softmax", AGAIN, 1e-12, softmax_value),
+    Row("cross_entropy.value", "softmax's cross-entropy: L", ENTROPY, AGAIN, 1e-12, softmax_loss),
+    Row("cross_entropy.gradient", "softmax's cross-entropy: dl = (p − t) / n",
+        ENTROPY, EVERY, 1e-7, softmax_gradient),
+    Row("divergence.value", "divergence: KL = Σ p (ln p − ln q) / n",
+        "categorical.divergence", AGAIN, 1e-10, divergence_value),
+    Row("divergence.gradient", "divergence: dl = (q − p) / n",
+        "categorical.divergence", EVERY, 1e-7, divergence_gradient),
+    Row("information.value", "information: I = Σ q (ln q − ln q̄) / n",
+        "categorical.information", AGAIN, 1e-12, information_value),
+    Row("information.gradient", "information: dl = q (g − Σ q g) / n",
+        "categorical.information", EVERY, 1e-7, information_gradient),
+    Row("partial_softmax.y", "two heads: softmax, and the rest",
+        "categorical.PartialSoftmax.forward", AGAIN, 1e-12, partial_value),
+    Row("partial_softmax.dx", "two heads: dl = p · (dp − Σ p dp)",
+        "categorical.PartialSoftmax.backward", EVERY, 1e-7, partial_input),
+    Row("noise.y", "noise: N(x, std²), and off, x",
+        "categorical.Noise.forward", "samples, turned to N(0, 1)", 1, noise_value),
+    Row("noise.dx", "noise: dx = dy", "categorical.Noise.backward", EVERY, 1e-7, noise_input),
+    Row("batch_norm.y", "batch norm: y = γ (x − μ) / s + β",
+        f"{NORM}.forward", AGAIN, 1e-10, batch_norm_value),
+    Row("batch_norm.averages", "batch norm: its running averages",
+        f"{NORM}.forward", AGAIN, 1e-10, batch_norm_averages),
+    Row("batch_norm.dx", "batch norm: dx", f"{NORM}.backward", EVERY, 1e-6, batch_norm_input),
+    Row("batch_norm.off", "batch norm: off, dx = γ dy / s",
+        f"{NORM}.backward", EVERY, 1e-7, batch_norm_off),
+    Row("batch_norm.parameters", "batch norm: dγ, dβ",
+        f"{NORM}.parameter_gradients", EVERY, 1e-7, batch_norm_parameters),
+    Row("side_by_side.y", "side by side: y",
+        "categorical.SideBySide.forward", AGAIN, 1e-12, side_by_side_value),
+    Row("side_by_side.gradients", "side by side: dx, and dW, db of each",
+        "categorical.SideBySide.backward", EVERY, 1e-7, side_by_side_gradients),
+    Row("cluster_heads.y", "cluster heads: e = y W + b + z",
+        "categorical.ClusterHeads.forward", AGAIN, 1e-12, heads_value),
+    Row("cluster_heads.gradients", "cluster heads: dx, dW, db",
+        "categorical.ClusterHeads.backward", EVERY, 1e-7, heads_gradients),
+    Row("repulsion.value", "repulsion: Σ max(0, η − ‖wᵢ − wⱼ‖)",
+        "categorical.repulsion", AGAIN, 1e-9, repulsion_value),
+    Row("repulsion.gradient", "repulsion: dW",
+        "categorical.repulsion", EVERY, 1e-7, repulsion_gradient),
+    Row("categories.prior", "categories: the prior of (y, z)",
+        "Categorical.draw_prior", "quantiles of samples", 1, codes_prior),
+    Row("categories.phase1.gradient", "categories, phase 1: dL, by γ and β too",
+        "Categorical.reconstruction_gradient", ALONG, 1e-6, in_categories(phase_gradient, ONE)),
+    Row("heads.phase1.value", "cluster heads, phase 1: L",
+        "Categorical.reconstruction_gradient", AGAIN, 1e-12,
+        in_categories(phase_loss, REPELLED, WITH_HEADS)),
+    Row("heads.phase1.gradient", "cluster heads, phase 1: dL",
+        "Categorical.reconstruction_gradient", ALONG, 1e-6,
+        in_categories(phase_gradient, REPELLED, WITH_HEADS)),
+    Row("categories.phase2.value", "categories, phase 2: L of both D",
+        "Model.discriminator_gradient", AGAIN, 1e-12, in_categories(phase_loss, BOTH)),
+    Row("categories.phase2.gradient", "categories, phase 2: dL",
+        "Model.discriminator_gradient", ALONG, 1e-6, in_categories(phase_gradient, BOTH)),
+    Row("categories.phase3.gradient", "categories, phase 3: dL through both D",
+        "Model.generator_gradient", ALONG, 1e-6, in_categories(phase_gradient, THREE)),
+    Row("phase4.value", "phase 4: L = −ln y_label",
+        FOURTH, AGAIN, 1e-12, in_categories(phase_loss, FOUR)),
+    Row("phase4.gradient", "phase 4: dL by encoder",
+        FOURTH, ALONG, 1e-6, in_categories(phase_gradient, FOUR)),
+    Row("phase4.isolation", "phase 4: moves nothing else",
+        FOURTH, EQUAL, 0, in_categories(phase_isolation, FOUR)),
+    Row("own_samples.images", "own samples: σ(decoder(y*, z*)) and y*",
+        "Categorical.own_samples", AGAIN, 1e-12, own_samples),
+    Row("perturb.direction", "phase 5: r along dKL(y ‖ y(x + r))",
+        "Categorical.perturb", AGAIN, 1e-4, perturbation),
+    Row("phase5.value", "phase 5: L = KL(y ‖ q) − w I(q)",
+        FIFTH, AGAIN, 1e-9, in_categories(phase_loss, FIVE)),
+    Row("phase5.gradient", "phase 5: dL by encoder",
+        FIFTH, ALONG, 1e-6, in_categories(phase_gradient, FIVE)),
+    Row("phase5.isolation", "phase 5: moves nothing else",
+        FIFTH, EQUAL, 0, in_categories(phase_isolation, FIVE)),
+    Row("categories.step", "categories: a step, then phases 4 and 5",
+        "Categorical.step", EQUAL, 0, later_phases),
 ]  # fmt: skip
 
 
@@ -1162,10 +1194,12 @@ def evaluation(rng: Rng) -> float:
 
 
 ROWS += [
-    Row("train: a record is a mean over images", "training.train", AGAIN, 1e-12, record_means),
-    Row("train: every image once an epoch, shuffled", "training.train", EQUAL, 0, epoch_images),
-    Row("evaluate: BCE by pixel, codes' mean and sd", "training.evaluate", AGAIN,
-        1e-12, evaluation),
+    Row("train.records", "train: a record is a mean over images",
+        "training.train", AGAIN, 1e-12, record_means),
+    Row("train.images", "train: every image once an epoch, shuffled",
+        "training.train", EQUAL, 0, epoch_images),
+    Row("evaluate.values", "evaluate: BCE by pixel, codes' mean and sd",
+        "training.evaluate", AGAIN, 1e-12, evaluation),
 ]  # fmt: skip
 
 
@@ -1254,13 +1288,20 @@ def roll_samples(rng: Rng) -> float:
 
 NORMAL, QUANTILES = "samples, turned to N(0, 1)", "quantiles of samples"
 ROWS += [
-    Row("Gaussian: N(0, std² I)", "priors.gaussian", QUANTILES, 1, gaussian_samples),
-    Row("square: uniform", "priors.uniform_square", QUANTILES, 1, square_samples),
-    Row("disc: uniform in direction and volume", "priors.uniform_disc", QUANTILES, 1, disc_samples),
-    Row("mixture: sd outwards and across", "priors.gaussian_mixture.at", NORMAL, 1, petal),
-    Row("mixture: equally many of each", "priors.gaussian_mixture", "shares of samples", 1, petals),
-    Row("roll: at s, normal around the spiral", "priors.swiss_roll.at", NORMAL, 1, roll),
-    Row("roll: √s, even along the spiral", "priors.swiss_roll", QUANTILES, 1, roll_samples),
+    Row("gaussian.samples", "Gaussian: N(0, std² I)",
+        "priors.gaussian", QUANTILES, 1, gaussian_samples),
+    Row("uniform_square.samples", "square: uniform",
+        "priors.uniform_square", QUANTILES, 1, square_samples),
+    Row("uniform_disc.samples", "disc: uniform in direction and volume",
+        "priors.uniform_disc", QUANTILES, 1, disc_samples),
+    Row("gaussian_mixture.at", "mixture: sd outwards and across",
+        "priors.gaussian_mixture.at", NORMAL, 1, petal),
+    Row("gaussian_mixture.samples", "mixture: equally many of each",
+        "priors.gaussian_mixture", "shares of samples", 1, petals),
+    Row("swiss_roll.at", "roll: at s, normal around the spiral",
+        "priors.swiss_roll.at", NORMAL, 1, roll),
+    Row("swiss_roll.samples", "roll: √s, even along the spiral",
+        "priors.swiss_roll", QUANTILES, 1, roll_samples),
 ]  # fmt: skip
 
 
@@ -1360,20 +1401,27 @@ def block_error(rng: Rng) -> float:
 
 
 ROWS += [
-    Row("moments: mean and covariance", "metrics.moments", AGAIN, 1e-11, code_moments),
-    Row("energy distance", "metrics.energy_test", AGAIN, 1e-5, energy_distance),
-    Row("energy test: threshold, p", "metrics.energy_test", "all divisions", 1, permutation_test),
-    Row("Parzen: ln p(x)", "metrics.parzen_log_likelihood", AGAIN, 1e-9, parzen_density),
-    Row("nearest neighbours: the vote", "metrics.neighbour_accuracy", AGAIN, 1e-9, neighbour_votes),
-    Row("clusters: named by the surest image", "metrics.cluster_names", EQUAL,
-        0, names_of_clusters),
-    Row("standard error of blocks", "metrics.block_standard_error", AGAIN, 1e-9, block_error),
+    Row("moments.values", "moments: mean and covariance",
+        "metrics.moments", AGAIN, 1e-11, code_moments),
+    Row("energy_test.distance", "energy distance",
+        "metrics.energy_test", AGAIN, 1e-5, energy_distance),
+    Row("energy_test.p", "energy test: threshold, p",
+        "metrics.energy_test", "all divisions", 1, permutation_test),
+    Row("parzen.density", "Parzen: ln p(x)",
+        "metrics.parzen_log_likelihood", AGAIN, 1e-9, parzen_density),
+    Row("neighbours.vote", "nearest neighbours: the vote",
+        "metrics.neighbour_accuracy", AGAIN, 1e-9, neighbour_votes),
+    Row("cluster_names.names", "clusters: named by the surest image",
+        "metrics.cluster_names", EQUAL, 0, names_of_clusters),
+    Row("block_error.value", "standard error of blocks",
+        "metrics.block_standard_error", AGAIN, 1e-9, block_error),
 ]  # fmt: skip
 
 
 # The table
 
 CASES = 200
+SECONDS = 100  # that they take
 
 
 class Finding(NamedTuple):
@@ -1408,6 +1456,11 @@ def named(code: str) -> Any:
     return reduce(getattr, rest, globals()[first])
 
 
+def prefixes(row: Row) -> set[str]:
+    """Of a.b.c: a, a.b and a.b.c."""
+    return set(accumulate(row.id.split("."), "{}.{}".format))
+
+
 def place(code: str) -> str:
     """Where it is, as file:line, or file for a module."""
     file = Path(inspect.getfile(named(code)))
@@ -1415,34 +1468,70 @@ def place(code: str) -> str:
     return f"{file.parent.name}/{file.name}{line}"
 
 
-def cells(finding: Finding) -> tuple[str, ...]:
-    row, cases = finding.row, str(finding.cases)
-    verdict = "holds" if finding.holds else finding.fault or "FALLS SHORT"
-    worst, limit = f"{finding.worst:.1e}", f"{row.limit:.0e}"
-    return row.formula, place(row.code), row.how, cases, worst, limit, verdict
+def cells(row: Row, finding: Finding | None = None) -> dict[str, str]:
+    """A line of the table, the most important cell first: a narrow terminal has room for a few."""
+    return {
+        "formula": row.formula,
+        "worst": f"{finding.worst:.1e}" if finding else "",
+        "limit": f"{row.limit:.0e}",
+        "verdict": "BROKEN" if finding and not finding.holds else "holds",
+        "id": row.id,
+        "stands in": place(row.code),
+        "checked by": row.how,
+    }
 
 
-HEADER = ("formula", "stands in", "checked by", "cases", "worst", "limit", "verdict")
+def print_markdown(rows: list[Row]) -> Iterator[Finding]:
+    names = list(cells(rows[0]))
+    print(f"| {' | '.join(names)} |\n|{' --- |' * len(names)}")
+    for row in rows:
+        yield (finding := examine(row))
+        print(f"| {' | '.join(cells(row, finding).values())} |")
+
+
+def print_table(rows: list[Row]) -> Iterator[Finding]:
+    """As many columns as the terminal has room for, and below a broken formula all about it."""
+    room, lines = shutil.get_terminal_size().columns, [*map(cells, rows)]
+    widths = {name: max(7, *(len(line[name]) for line in lines)) for name in lines[0]}
+    ends = dict(zip(widths, accumulate(width + 2 for width in widths.values()), strict=True))
+    widths = {name: width for name, width in widths.items() if ends[name] - 2 <= room}
+    print("  ".join(map(str.ljust, widths, widths.values())))
+    for row in rows:
+        yield (finding := examine(row))
+        line = cells(row, finding)
+        text = "  ".join(line[name].ljust(width) for name, width in widths.items())
+        if not finding.holds:
+            about = ", ".join(filter(None, (line["stands in"], row.how, finding.fault)))
+            about = textwrap.fill(about, room, initial_indent="  ", subsequent_indent="  ")
+            text = f"\033[31m{text}\033[0m\n{about}" if sys.stdout.isatty() else f"{text}\n{about}"
+        print(text, flush=True)
+
+
+def chosen(names: list[str]) -> list[Row]:
+    """The rows named, each by its identifier or by the part of it before a dot."""
+    known = {part for row in ROWS for part in prefixes(row)}
+    for name in names:
+        if name not in known:
+            raise InvalidInput(f"ID must be a row's, such as dense.dx, or its start, got {name}")
+    return [row for row in ROWS if not names or prefixes(row) & set(names)]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
+    about = "a row, such as dense.dx, or several, such as dense (default: all rows)"
+    parser.add_argument("rows", nargs="*", metavar="ID", help=about)
     parser.add_argument("--markdown", action="store_true", help="print the table for a report")
     flags = parser.parse_args()
-    findings = [examine(row) for row in ROWS]
-    table = [HEADER, *map(cells, findings)]
-    if flags.markdown:
-        table.insert(1, ("---",) * len(HEADER))
-        print("\n".join(f"| {' | '.join(line)} |" for line in table))
-    else:
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        for line, finding in zip(table, [None, *findings], strict=True):
-            text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            red = finding is not None and not finding.holds and sys.stdout.isatty()
-            print(f"\033[31m{text}\033[0m" if red else text)
-    broken = [finding.row.formula for finding in findings if not finding.holds]
+    rows = chosen(flags.rows)
+    if not flags.markdown:
+        duration = "" if flags.rows else f": about {SECONDS} seconds on one core"
+        print(f"{len(rows)} formulas, {CASES} random cases of each{duration}\n")
+    findings = print_markdown(rows) if flags.markdown else print_table(rows)
+    broken = [finding.row.id for finding in findings if not finding.holds]
     if broken:
-        sys.exit(f"{len(broken)} of {len(ROWS)} formulas fall short: {'; '.join(broken)}")
+        sys.exit(f"{len(broken)} of {len(rows)} formulas are broken: {', '.join(broken)}")
+    if not flags.markdown:
+        print(f"\nAll {len(rows)} formulas hold.")
 
 
 if __name__ == "__main__":
