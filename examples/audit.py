@@ -451,20 +451,20 @@ def flush(rng: Rng) -> float:
     n, t, rate, epsilon = 50, 99, 10 ** rng.uniform(-4, -1), 10 ** rng.uniform(-8, -4)
     theta = np.zeros(n)
     adam = optim.Adam(np, theta, np.zeros(n), rate, epsilon=epsilon)
-    adam.t, adam.M[:], adam.V[:] = t, 10 ** rng.uniform(-40, -20, n), 10 ** rng.uniform(-60, -40, n)
-    expected, m, v = np.zeros(n), 0.1 * adam.M, 0.001 * adam.V
+    adam.t, adam.m[:], adam.v[:] = t, 10 ** rng.uniform(-40, -20, n), 10 ** rng.uniform(-60, -40, n)
+    expected, m, v = np.zeros(n), adam.m.copy(), adam.v.copy()
     for _ in range(60):
         adam.step()
         t, m, v = t + 1, 0.9 * m, 0.999 * v
         expected -= rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + epsilon)
-    bound = rate * 0.9 * 1e-30 / (epsilon * (1 - 0.9**100))
+    bound = rate * 0.9 * 1e-30 / ((1 - 0.9) * epsilon * (1 - 0.9**100))
     return float(np.abs(theta - expected).max()) / bound
 
 
 ROWS += [
     Row("adam.step", "Adam: θ ← θ − α m̂ / (√v̂ + ε)",
         "optim.Adam.step", "10 steps of Algorithm 1", 1e-9, adam_steps),
-    Row("adam.flush", "Adam: m below 1e-30 left out, ≤ α β₁ m / ε",
+    Row("adam.flush", "Adam: m below 1e-30 left out, ≤ α β₁ m / ((1 − β₁) ε)",
         "optim._flush", "60 steps of Algorithm 1, over the bound", 1, flush),
 ]  # fmt: skip
 
@@ -580,7 +580,7 @@ def phase_isolation(rng: Rng, phase: Phase, case: Case = a_model) -> float:
     foreign = model.gradient == 0
 
     def state() -> Array:
-        moments = [part for adam in others for part in (adam.M, adam.V, [adam.t])]
+        moments = [part for adam in others for part in (adam.m, adam.v, [adam.t])]
         return np.concatenate([model.theta[foreign], model.gradient[foreign], *moments])
 
     before = state()

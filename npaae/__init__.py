@@ -6,7 +6,7 @@ not imported here.
 
 from . import data, gradcheck, layers, losses, metrics, optim, parallel, priors
 from .categorical import CategoricalAutoencoder
-from .checks import BadFile, CannotWrite, Diverged, InvalidInput, Unavailable, UserError
+from .errors import BadFile, CannotWrite, Diverged, InvalidInput, Unavailable, UserError
 from .model import AdversarialAutoencoder
 from .training import Record, train
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .checks import InvalidInput, Unavailable, one_line
+from .errors import InvalidInput, Unavailable, one_line
 
 Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray; CuPy ships no type stubs
 HostArray: TypeAlias = np.ndarray[Any, Any]
@@ -26,7 +26,7 @@ BACKENDS = ("numpy", "cupy", "auto")
 # has to be saved. Epoch 0 means before training.
 WEIGHTS, SHUFFLE, NOISE, SAMPLE = range(1, 5)
 
-BLOCK = 2**15  # elements: 128 KiB of float32, so that the arrays of one update stay in the cache
+BLOCK = 2**17  # elements: 512 KiB of float32, so that the arrays of one update stay in the cache
 
 
 def array_module(backend: str) -> ModuleType:

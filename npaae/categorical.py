@@ -37,7 +37,8 @@ import numpy as np
 
 from . import checks
 from .backend import Array, Generator, HostArray, to_host
-from .checks import InvalidInput, as_rows, unit_interval
+from .errors import InvalidInput
+from .images import as_rows, unit_interval
 from .layers import Dense, ReLU, Sequential, sigmoid
 from .model import AdversarialAutoencoder
 from .optim import Adam

@@ -6,7 +6,7 @@ A model is an .npz archive of plain arrays, which `numpy.load` opens without pic
     config      the arguments of the model's constructor, as JSON
     epoch       the number of epochs trained so far
     theta       the flat parameter vector, in the order encoder, decoder, discriminator
-    <adam>.M, <adam>.V, <adam>.t, <adam>.learning_rate      the state of each Adam
+    <adam>.m, <adam>.v, <adam>.t, <adam>.learning_rate      the state of each Adam
     <network>.<i>.mean, <network>.<i>.variance              the running averages of batch norm
 """
 
@@ -24,7 +24,7 @@ import numpy as np
 
 from . import checks
 from .backend import HostArray, array_module, to_host
-from .checks import BadFile, CannotWrite, InvalidInput, one_line
+from .errors import BadFile, CannotWrite, InvalidInput, one_line
 from .priors import Prior, from_config
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound="AdversarialAutoencoder")
 
-FORMAT = 3
+FORMAT = 4
 
 
 def save(model: "AdversarialAutoencoder", path: str | os.PathLike[str]) -> None:
@@ -137,7 +137,7 @@ def _restore(model: "AdversarialAutoencoder", saved: Mapping[str, HostArray]) ->
         values = saved[name]
         if values.shape != array.shape or values.dtype != model.dtype:
             raise InvalidInput(f"its {name} does not fit its configuration")
-        if not np.isfinite(values).all() or (name.endswith(".V") and values.min() < 0):
+        if not np.isfinite(values).all() or (name.endswith(".v") and values.min() < 0):
             raise InvalidInput(f"its {name} holds numbers that training cannot produce")
         array[...] = model.xp.asarray(values)
     for name, adam in model.adams().items():

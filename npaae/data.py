@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from .backend import HostArray
-from .checks import BadFile, Unavailable, one_line
+from .errors import BadFile, Unavailable, one_line
 
 
 class Dataset(NamedTuple):

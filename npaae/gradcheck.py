@@ -43,7 +43,8 @@ import numpy as np
 
 from .backend import Generator
 from .backend import HostArray as Array
-from .checks import InvalidInput, UserError, positive
+from .checks import positive
+from .errors import InvalidInput, UserError
 from .layers import named_parameters
 
 Function: TypeAlias = Callable[[Array], Any]

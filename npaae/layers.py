@@ -24,7 +24,8 @@ from types import ModuleType
 from typing import Any
 
 from .backend import Array, Generator, fused, random_words
-from .checks import InvalidInput, fraction
+from .checks import fraction
+from .errors import InvalidInput
 
 
 class Dense:

@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from .backend import Array, fused
-from .checks import InvalidInput
+from .errors import InvalidInput
 
 
 def bce(xp: ModuleType, p: Array, t: Array | float) -> tuple[Array, Array]:

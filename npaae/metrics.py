@@ -12,16 +12,9 @@ import numpy as np
 
 from . import data
 from .backend import HostArray as Array
-from .checks import (
-    REAL,
-    WHOLE,
-    InvalidInput,
-    checked_rows,
-    host_array,
-    integer,
-    positive,
-    unit_interval,
-)
+from .checks import REAL, WHOLE, host_array, integer, positive
+from .errors import InvalidInput
+from .images import checked_rows, unit_interval
 from .model import AdversarialAutoencoder
 from .training import evaluate
 

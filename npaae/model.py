@@ -31,7 +31,9 @@ from .backend import (
     generator,
     to_host,
 )
-from .checks import REAL, InvalidInput, as_rows, checked_rows, host_array, unit_interval
+from .checks import REAL, host_array
+from .errors import InvalidInput
+from .images import as_rows, checked_rows, unit_interval
 from .layers import Sequential, flatten, parameter_count, perceptron, sigmoid
 from .losses import bce_with_logits
 from .optim import Adam
@@ -416,6 +418,6 @@ class AdversarialAutoencoder:
     def arrays(self) -> dict[str, Array]:
         """Every array that training changes, by name: `theta`, and the moments of each Adam."""
         moments = {
-            f"{name}.{m}": getattr(adam, m) for name, adam in self.adams().items() for m in "MV"
+            f"{name}.{m}": getattr(adam, m) for name, adam in self.adams().items() for m in "mv"
         }
         return {"theta": self.theta, **moments}

@@ -45,7 +45,7 @@ import numpy as np
 
 from . import backend
 from .backend import Array, Generator, to_host
-from .checks import InvalidInput, Unavailable, one_line
+from .errors import InvalidInput, Unavailable, one_line
 
 STOP = 32_767  # the tag of the message by which a rank passes a signal on to rank 0
 

@@ -18,7 +18,8 @@ from matplotlib.ticker import MaxNLocator
 
 from .backend import SAMPLE, HostArray, generator, to_host
 from .categorical import CategoricalAutoencoder
-from .checks import InvalidInput, checked_rows, unit_interval
+from .errors import InvalidInput
+from .images import checked_rows, unit_interval
 from .metrics import prior_draws
 from .model import AdversarialAutoencoder
 from .priors import Divisible, gaussian

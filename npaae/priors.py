@@ -16,7 +16,8 @@ from types import ModuleType
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from .backend import Array, Generator, module_of
-from .checks import InvalidInput, integer, positive
+from .checks import integer, positive
+from .errors import InvalidInput
 
 Prior: TypeAlias = Callable[[Generator, int, int], Array]
 

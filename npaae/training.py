@@ -9,7 +9,9 @@ import numpy as np
 from . import backend, checks
 from .backend import Array, HostArray, to_host
 from .categorical import CategoricalAutoencoder
-from .checks import WHOLE, Diverged, InvalidInput, checked_rows, host_array, unit_interval
+from .checks import WHOLE, host_array
+from .errors import Diverged, InvalidInput
+from .images import checked_rows, unit_interval
 from .losses import bce_with_logits
 from .model import ROWS_AT_ONCE, AdversarialAutoencoder
 

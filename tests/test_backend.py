@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import npaae
 from npaae import backend
 from npaae.backend import BLOCK, blas_threads, blockwise
-from npaae.checks import InvalidInput, Unavailable
+from npaae.errors import InvalidInput, Unavailable
 
 from .strategies import seeds
 

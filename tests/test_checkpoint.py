@@ -83,7 +83,7 @@ def test_a_learning_rate_that_a_schedule_has_set_is_kept(tmp_path, rate):
 def test_the_file_is_plain_arrays_that_do_not_name_a_backend(saved):
     path, _ = saved
     with np.load(path, allow_pickle=False) as archive:
-        assert {"format", "config", "epoch", "theta", "generator_adam.M"} < set(archive)
+        assert {"format", "config", "epoch", "theta", "generator_adam.m"} < set(archive)
         assert "backend" not in json.loads(str(archive["config"]))
 
 
@@ -213,8 +213,8 @@ def test_a_device_is_refused_unread(path):
 
 MEMBERS = {
     "theta": [ABSENT, np.zeros(317), np.zeros(318, np.float32), np.full(318, np.nan)],
-    "generator_adam.M": [ABSENT, np.zeros(7), np.array([{}], object)],  # the last is pickled
-    "discriminator_adam.V": [np.full(67, -1.0)],
+    "generator_adam.m": [ABSENT, np.zeros(7), np.array([{}], object)],  # the last is pickled
+    "discriminator_adam.v": [np.full(67, -1.0)],
     "generator_adam.t": [ABSENT, -1],
     "generator_adam.learning_rate": [ABSENT, -0.1, np.nan, [0.1, 0.1]],
     "epoch": [ABSENT, -1, np.nan],

@@ -17,7 +17,7 @@ import pooch
 import pytest
 
 from npaae import data
-from npaae.checks import BadFile, Unavailable
+from npaae.errors import BadFile, Unavailable
 
 from .idx_files import STEMS, idx, write_set
 from .memory import at_most

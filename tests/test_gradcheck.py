@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npaae import AdversarialAutoencoder, gradcheck
-from npaae.checks import InvalidInput
+from npaae.errors import InvalidInput
 from npaae.gradcheck import Kink, along, elementwise
 from npaae.layers import Dense, Dropout, ReLU, Sequential, flatten, perceptron
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from npaae.checks import InvalidInput
+from npaae.errors import InvalidInput
 from npaae.layers import (
     Dense,
     Dropout,

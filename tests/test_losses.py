@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from npaae.checks import InvalidInput
+from npaae.errors import InvalidInput
 from npaae.losses import bce, bce_with_logits
 
 both = pytest.mark.parametrize("loss", [bce, bce_with_logits])

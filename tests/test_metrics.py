@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import npaae
 from npaae import metrics
-from npaae.checks import InvalidInput
+from npaae.errors import InvalidInput
 from npaae.metrics import block_standard_error, energy_test, moments, neighbour_accuracy, parzen
 
 from .strategies import seeds

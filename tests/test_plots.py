@@ -7,7 +7,7 @@ from matplotlib.colors import to_rgb
 
 import npaae
 from npaae import CategoricalAutoencoder, plots
-from npaae.checks import InvalidInput
+from npaae.errors import InvalidInput
 from npaae.priors import gaussian, gaussian_mixture, swiss_roll, uniform_disc
 
 NAMES = tuple("0123456789")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from npaae import priors
-from npaae.checks import InvalidInput
+from npaae.errors import InvalidInput
 from npaae.priors import gaussian, gaussian_mixture, swiss_roll, uniform_disc, uniform_square
 
 from . import running  # noqa: F401  # makes the examples importable

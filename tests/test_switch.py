@@ -328,7 +328,7 @@ def test_on_a_gpu_a_step_equals_numpys_given_the_same_draws(dtype, steps, tolera
     for number in range(steps):
         ours, theirs = (losses_of_a_step(model, number) for model in models)
         np.testing.assert_allclose(theirs, ours, rtol=tolerance)
-    for name in ("reconstruction_adam.M", "discriminator_adam.M", "generator_adam.V"):
+    for name in ("reconstruction_adam.m", "discriminator_adam.m", "generator_adam.v"):
         array, other = models[0].arrays()[name], to_host(models[1].arrays()[name])
         assert other.dtype == dtype
         atol = tolerance * np.abs(array).max()

@@ -263,7 +263,7 @@ class Spoilt(AdversarialAutoencoder):
 
 
 @pytest.mark.parametrize(
-    "name", ["theta", "reconstruction_adam.M", "discriminator_adam.V", "generator_adam.M"]
+    "name", ["theta", "reconstruction_adam.m", "discriminator_adam.v", "generator_adam.m"]
 )
 def test_an_array_that_is_not_finite_stops_training_and_is_named(images, name):
     model = Spoilt(**SMALL)

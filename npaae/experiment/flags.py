@@ -7,7 +7,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from .. import checks
 from ..backend import BACKENDS
-from ..checks import InvalidInput
+from ..errors import InvalidInput
 from .run import read_config, settings
 
 

@@ -40,7 +40,7 @@ from tqdm import tqdm
 
 from .. import __version__, checks, data, parallel
 from ..checkpoint import remove_partial, replacing
-from ..checks import BadFile, Diverged, InvalidInput, Unavailable, one_line
+from ..errors import BadFile, Diverged, InvalidInput, Unavailable, one_line
 from ..model import AdversarialAutoencoder
 from ..training import Record
 from .signals import uninterrupted

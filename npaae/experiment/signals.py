@@ -12,7 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from .. import parallel
-from ..checks import InvalidInput, UserError
+from ..errors import InvalidInput, UserError
 
 
 class Terminated(KeyboardInterrupt):

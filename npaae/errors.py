@@ -1,0 +1,35 @@
+"""The exceptions that npaae raises.
+
+Every exception derives from `UserError`, so that a program can tell a user's mistake (print the
+message) from a bug (show the traceback). Each also derives from the built-in exception that a
+Python programmer expects.
+"""
+
+
+class UserError(Exception):
+    """A mistake that the user can fix: the message names the argument or file, rule and value."""
+
+
+class InvalidInput(UserError, ValueError):
+    """An argument outside its range, or an array of the wrong shape, type or values."""
+
+
+class BadFile(UserError, ValueError):
+    """A file that is truncated, altered or in another format."""
+
+
+class CannotWrite(UserError, OSError):
+    """A file that cannot be written, as on a full disk. The old file is intact."""
+
+
+class Unavailable(UserError, RuntimeError):
+    """A data set or an array library that this machine does not have."""
+
+
+class Diverged(UserError, ArithmeticError):
+    """A loss or a parameter has become NaN or infinite during training."""
+
+
+def one_line(error: Exception) -> str:
+    """The message of an exception on one line."""
+    return f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
