@@ -74,7 +74,7 @@ PARTS = {
     "part 3: Adam": {
         "optim.Adam.step": """Move `self.parameters` once, in place, by `self.gradient`.
 
-        m is kept in `self.M`, v in `self.V` and t in `self.t`. All three are 0 before the first
+        m is kept in `self.m`, v in `self.v` and t in `self.t`. All three are 0 before the first
         step, whose t is 1.
         """,
     },

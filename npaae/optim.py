@@ -5,6 +5,7 @@ from types import ModuleType
 
 from . import checks
 from .backend import Array, blockwise
+from .errors import InvalidInput
 
 
 class Adam:
@@ -13,12 +14,10 @@ class Adam:
         m ← β₁ m + (1 − β₁) g         m̂ = m / (1 − β₁ᵗ)
         v ← β₂ v + (1 − β₂) g²        v̂ = v / (1 − β₂ᵗ)         θ ← θ − α m̂ / (√v̂ + ε)
 
-    The class stores M = m / (1 − β₁) and V = v / (1 − β₂) instead, which obey M ← β₁ M + g and
-    V ← β₂ V + g². With c = √((1 − β₂) / (1 − β₂ᵗ)), so that √v̂ = c √V, the same update is
+    With c = √(1 − β₂ᵗ), so that √v̂ = √v / c, the last line is computed as the paper suggests at the
+    end of its section 2, which saves two passes over memory:
 
-        θ ← θ − α (1 − β₁) / ((1 − β₁ᵗ) c) · M / (√V + ε / c)
-
-    where all but the last factor is one number per step, which saves two passes over memory.
+        θ ← θ − α c / (1 − β₁ᵗ) · m / (√v + c ε)
 
     `parameters` and `gradient` are flat vectors of the same size. A step reads both and updates
     `parameters`.
@@ -37,7 +36,7 @@ class Adam:
         epsilon: float = 1e-8,
     ) -> None:
         if parameters.ndim != 1 or parameters.shape != gradient.shape:
-            raise checks.InvalidInput(
+            raise InvalidInput(
                 "parameters and gradient must be flat and of one size, "
                 f"got shapes {parameters.shape} and {gradient.shape}"
             )
@@ -46,18 +45,18 @@ class Adam:
         self.learning_rate = checks.learning_rate("learning_rate", learning_rate)
         self.beta1, self.beta2 = checks.fraction("beta1", beta1), checks.fraction("beta2", beta2)
         self.epsilon = checks.positive("epsilon", epsilon)
-        self.M, self.V = xp.zeros_like(parameters), xp.zeros_like(parameters)
+        self.m, self.v = xp.zeros_like(parameters), xp.zeros_like(parameters)
         self.t = 0
 
     def step(self) -> None:
         """Update the parameters once with the current gradient."""
         self.t += 1
-        c = sqrt((1 - self.beta2) / (1 - self.beta2**self.t))
-        rate = self.learning_rate * (1 - self.beta1) / ((1 - self.beta1**self.t) * c)
-        vectors = (self.parameters, self.gradient, self.M, self.V)
-        _update(self.xp, *vectors, self.beta1, self.beta2, rate, self.epsilon / c)
+        vectors = (self.parameters, self.gradient, self.m, self.v)
+        c = sqrt(1 - self.beta2**self.t)
+        rate = self.learning_rate * c / (1 - self.beta1**self.t)
+        _update(self.xp, *vectors, self.beta1, self.beta2, rate, c * self.epsilon)
         if self.t % 100 == 0:
-            _flush(self.xp, self.M)
+            _flush(self.xp, self.m)
 
 
 @blockwise
@@ -65,37 +64,37 @@ def _update(
     xp: ModuleType,
     theta: Array,
     g: Array,
-    M: Array,
-    V: Array,
+    m: Array,
+    v: Array,
     beta1: float,
     beta2: float,
     rate: float,
     epsilon: float,
 ) -> None:
-    """M ← β₁ M + g, V ← β₂ V + g², θ ← θ − rate · M / (√V + epsilon), in place."""
-    M *= beta1
-    M += g
-    V *= beta2
-    V += g * g
-    step = xp.sqrt(V)
+    """m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², θ ← θ − rate · m / (√v + epsilon)."""
+    m *= beta1
+    m += (1 - beta1) * g
+    v *= beta2
+    v += (1 - beta2) * (g * g)
+    step = xp.sqrt(v)
     step += epsilon
-    xp.divide(M, step, out=step)
+    xp.divide(m, step, out=step)
     step *= rate
     theta -= step
 
 
 @blockwise
-def _flush(xp: ModuleType, M: Array) -> None:
-    """Set the entries of M that are smaller than 1e-30 to 0, before they become denormal.
+def _flush(xp: ModuleType, m: Array) -> None:
+    """Set the entries of m that are smaller than 1e-30 to 0, before they become denormal.
 
     If a parameter's gradient becomes 0, its entry decays by β₁ per step. In float32 it falls
     below 1e-38, where a processor computes many times slower, 175 steps after 1e-30.
 
     Without an entry m, its parameter no longer moves, in each of the following steps k = 1, 2, …,
-    by α (1 − β₁) / ((1 − β₁ᵗ⁺ᵏ) c) · β₁ᵏ m / (√V + ε / c) each. As √V ≥ 0, these add up to at most
+    by α β₁ᵏ m / ((1 − β₁ᵗ⁺ᵏ) (√v̂ + ε)). As √v̂ ≥ 0, these add up to at most
 
-        α β₁ |m| / (ε (1 − β₁ᵗ)),
+        α β₁ |m| / ((1 − β₁) ε (1 − β₁ᵗ)),
 
-    which is 4.5e-26 for α = 5e-4, |m| = 1e-30 and the other defaults: negligible for a parameter.
+    which is 4.5e-25 for α = 5e-4, |m| = 1e-30 and the other defaults: negligible for a parameter.
     """
-    M *= xp.abs(M) >= 1e-30
+    m *= xp.abs(m) >= 1e-30

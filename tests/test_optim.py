@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from npaae import backend
-from npaae.checks import InvalidInput
+from npaae.errors import InvalidInput
 from npaae.optim import Adam
 
 
@@ -51,10 +51,10 @@ def test_vectors_of_several_blocks_move_as_in_one(rng, monkeypatch):
 @pytest.mark.parametrize(("steps", "kept"), [(99, True), (100, False), (199, True), (200, False)])
 def test_every_hundred_steps_moments_below_1e_30_become_0(steps, kept):
     adam = Adam(np, np.zeros(5), np.zeros(5), learning_rate=0.1, beta1=0.5)
-    adam.t, adam.M[:] = steps - 1, [2.2e-30, 1.8e-30, -1.8e-30, 0.2, -0.2]
+    adam.t, adam.m[:] = steps - 1, [2.2e-30, 1.8e-30, -1.8e-30, 0.2, -0.2]
     adam.step()
     small = [0.9e-30, -0.9e-30] if kept else [0, 0]
-    np.testing.assert_allclose(adam.M, [1.1e-30, *small, 0.1, -0.1], rtol=1e-12)
+    np.testing.assert_allclose(adam.m, [1.1e-30, *small, 0.1, -0.1], rtol=1e-12)
 
 
 def test_a_training_without_gradient_never_reaches_denormal_numbers():
@@ -63,8 +63,8 @@ def test_a_training_without_gradient_never_reaches_denormal_numbers():
     adam.gradient[:] = 0
     for _ in range(1000):
         adam.step()
-        assert adam.M[0] == 0 or abs(adam.M[0]) >= np.finfo(np.float32).tiny
-    assert adam.M[0] == 0
+        assert adam.m[0] == 0 or abs(adam.m[0]) >= np.finfo(np.float32).tiny
+    assert adam.m[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -90,5 +90,5 @@ def test_float32_stays_float32_and_the_gradient_is_left_alone():
     gradient.flags.writeable = False
     adam = Adam(np, theta, gradient, learning_rate=0.1)
     adam.step()
-    assert theta.dtype == adam.M.dtype == adam.V.dtype == np.float32
+    assert theta.dtype == adam.m.dtype == adam.v.dtype == np.float32
     np.testing.assert_allclose(theta, 0.9, rtol=1e-6)
