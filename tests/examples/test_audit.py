@@ -154,9 +154,9 @@ BUGS = {
         (Adam.step, "self.beta1**self.t => self.beta1"),
         (Adam.step, "self.beta2**self.t => self.beta2"),
         (optim._update, "step += epsilon => pass"),
-        (optim._update, "step += epsilon => step = xp.sqrt(V + epsilon)"),
+        (optim._update, "step += epsilon => step = xp.sqrt(v + epsilon)"),
     ],
-    "adam.flush": [(optim._flush, "abs(M) >= => abs(M) / 10 >=")],
+    "adam.flush": [(optim._flush, "abs(m) >= => abs(m) / 10 >=")],
     "phase1.value": [
         (losses.bce_with_logits, "losses.mean() => losses.sum()"),
         (Model.reconstruction_gradient, "forward(codes, rng) => forward(codes)"),
