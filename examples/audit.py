@@ -36,7 +36,7 @@ import numpy as np
 from npaae import AdversarialAutoencoder as Model
 from npaae import CategoricalAutoencoder as Categorical
 from npaae import backend, categorical, gradcheck, layers, losses, metrics, optim, priors, training
-from npaae.checks import InvalidInput
+from npaae.errors import InvalidInput
 from npaae.experiment import Parser, launch
 
 Array = np.ndarray[Any, Any]
