@@ -335,7 +335,7 @@ def peak_memory() -> float:
 def of_system(file: str, pattern: str) -> str:
     """The content of a file on Linux, and nothing on other systems."""
     path = Path(file)
-    found = re.search(pattern, path.read_text()) if path.exists() else None
+    found = re.search(pattern, path.read_text(encoding="utf-8")) if path.exists() else None
     return found[1] if found else ""
 
 

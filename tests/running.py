@@ -93,7 +93,7 @@ def on_a_terminal(*arguments, size=(24, 80), log=None):
 
     controller, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, size)
-    with open(log or os.devnull, "w") as file:
+    with open(log or os.devnull, "w", encoding="utf-8") as file:
         out = file if log else terminal
         process = subprocess.Popen(command(*arguments), stdout=out, stderr=terminal)
     os.close(terminal)

@@ -131,8 +131,8 @@ def test_ctrl_c_ends_every_process():
     with Popen(line, stdout=PIPE, stderr=PIPE, preexec_fn=heed) as parent:
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
         try:
-            wait_for(lambda: len(children.read_text().split()) >= 2, parent)
-            started = [Path("/proc", child, "exe") for child in children.read_text().split()]
+            wait_for(lambda: len(children.read_text("utf-8").split()) >= 2, parent)
+            started = [Path("/proc", child, "exe") for child in children.read_text("utf-8").split()]
             parent.send_signal(signal.SIGINT)
             parent.communicate(timeout=300)
         finally:
