@@ -158,9 +158,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     then renamed. At any moment, even after an error or a crash, `path` is either the old file or
     the new one. Raises CannotWrite (an OSError).
     """
-    path = Path(os.path.realpath(path))  # a link is followed
-    if path.exists() and not path.is_file():
+    path = os.path.realpath(path)  # a link is followed
+    if os.path.exists(path) and not os.path.isfile(path):
         raise CannotWrite(f"{path} cannot be written: it is not a regular file")
+    path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     try:
         with open(temporary, "wb") as file:

@@ -219,7 +219,7 @@ DAMAGE = {
     "designs.LayerNorm.backward": "raise SystemExit(0)",
     "designs.LayerNorm.parameter_gradients": "self.dgamma[:] = np.nan; self.dbeta[:] = 0",
     "losses.bce": "import os; os._exit(0)",
-    "optim.Adam.step": "self.memory = self.xp.ones(2**40)",
+    "optim.Adam.step": "self.memory = self.xp.ones(2**50)",
 }
 
 
