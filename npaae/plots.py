@@ -5,13 +5,14 @@ nothing to close.
 """
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from math import isqrt, log
 from typing import Any
 
+import matplotlib.figure
 import numpy as np
 from matplotlib import colormaps
 from matplotlib import style as style  # for callers who draw in a style of their own
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 from matplotlib.ticker import MaxNLocator
@@ -29,6 +30,14 @@ TRAIN, TEST = "#1f4e8c", "#d9822b"
 BY_LABEL: dict[str, Any] = {"cmap": "tab10", "vmin": -0.5, "vmax": 9.5, "linewidths": 0}
 INK: dict[str, Any] = {"cmap": "gray_r", "vmin": 0, "vmax": 1}  # dark on white
 PRIOR_POINTS = 5000  # to show a prior
+
+
+class Figure(matplotlib.figure.Figure):
+    """A matplotlib Figure that shows itself as the last value of a notebook's cell."""
+
+    def _repr_png_(self) -> bytes:
+        self.savefig(file := BytesIO(), format="png")
+        return file.getvalue()
 
 
 def losses(history: Sequence[Record]) -> Figure:

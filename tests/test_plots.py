@@ -31,6 +31,11 @@ def canvas(figure):
     return np.asarray(figure.axes[0].images[0].get_array())
 
 
+def test_a_notebook_shows_a_figure_by_itself(small_model):
+    png = plots.samples(small_model())._repr_png_()
+    assert png.startswith(b"\x89PNG")
+
+
 def decoded_codes(monkeypatch, model, draw):
     """The codes that `draw` decodes."""
     seen, decode = [], model.decode
