@@ -68,8 +68,8 @@ class Run:
     out: the folder, or None for a new one in runs/. name: of the data set or of the kind of
     training. epochs, batch_size: of the whole run. data_dir: where the data were found, stored for
     reopening the run. resume: the model is the one in the folder, and the run continues. overwrite:
-    discard the run in the folder. bar: show a progress bar if there is a terminal. figures: a
-    function that draws the run's figures, by file name; by default those of the report. more:
+    discard the run in the folder. bar: show a progress bar on a terminal or in a notebook. figures:
+    a function that draws the run's figures, by file name; by default those of the report. more:
     further settings for config.json.
 
     However the block ends, losses.csv and model.npz hold every complete epoch. After Ctrl-C or
@@ -145,9 +145,9 @@ class Run:
         return self.epochs - self.model.epoch
 
     def progress(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Pass the records on, showing a bar on a terminal and a line per epoch in a log."""
-        bar = self.bar and _is_terminal(sys.stderr)
-        lines = not (bar and _is_terminal(sys.stdout))
+        """Pass the records on; show a bar on a terminal or in a notebook, and lines in a log."""
+        bar = self.bar and _can_show_a_bar(sys.stderr)
+        lines = not (bar and _can_show_a_bar(sys.stdout))
         options: dict[str, Any] = {"unit": "epoch", "disable": not bar, "dynamic_ncols": True}
         with tqdm(total=self.epochs, initial=self.model.epoch, **options) as shown:
             for record in records:
@@ -415,8 +415,10 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _is_terminal(stream: TextIO | None) -> bool:
-    """Whether a bar can be drawn there: not if it is closed (2>&-) or has no size."""
+def _can_show_a_bar(stream: TextIO | None) -> bool:
+    """In a notebook, and on a terminal unless it is closed (2>&-) or has no size."""
+    if type(stream).__module__.startswith("ipykernel."):
+        return True
     try:
         return bool(stream and stream.isatty() and os.get_terminal_size(stream.fileno()).columns)
     except OSError:

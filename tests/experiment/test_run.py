@@ -1,5 +1,6 @@
 """The folder of a run: what it holds, that nothing is lost however it ends, how it continues."""
 
+import io
 import json
 import os
 import re
@@ -122,6 +123,16 @@ def test_a_log_has_its_lines_even_if_the_bar_is_on_a_terminal(digits, tmp_path):
     small = ("--data-dir", digits, "--epochs", 2, "--hidden", 8, "--out", tmp_path / "run")
     assert "2/2 [" in running.on_a_terminal(*small, log=tmp_path / "log")
     assert "epoch 2/2  reconstruction" in (tmp_path / "log").read_text()
+
+
+def test_a_notebook_shows_a_bar_and_no_lines(tmp_path, monkeypatch):
+    notebook = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, notebook())
+    with a_run(tmp_path) as run:
+        list(run.progress([a_record(1)]))
+    assert "R 0.2000" in sys.stderr.getvalue()
+    assert "epoch 1/" not in sys.stdout.getvalue()
 
 
 # Stopping
