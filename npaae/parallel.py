@@ -47,6 +47,8 @@ from . import backend
 from .backend import Array, Generator, to_host
 from .errors import InvalidInput, Unavailable, one_line
 
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows lacks the last
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 STOP = 32_767  # the tag of the message by which a rank passes a signal on to rank 0
 
 
@@ -214,9 +216,9 @@ def rank_0_first() -> Iterator[None]:
 def one_program() -> Iterator[None]:
     """Make the ranks of a program print as one and end together.
 
-    Only rank 0 prints and handles Ctrl-C and SIGTERM, which the other ranks forward to it. If a
-    rank fails, all end with its status. Rank 0 reports a failure that all ranks share. A rank that
-    fails alone, while the others wait for it, reports the failure itself after two seconds.
+    Only rank 0 prints and handles Ctrl-C, SIGTERM and SIGHUP, which the other ranks forward to it.
+    If a rank fails, all end with its status. Rank 0 reports a failure that all ranks share. A rank
+    that fails alone, while the others wait for it, reports the failure itself after two seconds.
     """
     comm = world()
     if comm is None:
@@ -229,7 +231,7 @@ def one_program() -> Iterator[None]:
         def tell(number: int, frame: FrameType | None) -> None:
             comm.Send(np.array([number], np.intc), dest=0, tag=STOP)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             signal.signal(number, tell)
     try:
         yield

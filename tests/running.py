@@ -15,6 +15,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from npaae.parallel import SIGNALS
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 FIGURES = {f"{name}.png" for name in ("losses", "samples", "manifold", "latent", "reconstructions")}
 KEPT = {"losses.csv", "model.npz", "config.json"}
@@ -39,7 +41,7 @@ def run(*arguments, example="mnist.py", **options):
 
 def run_here(*arguments, example="mnist.py"):
     """`run` in this process, which is faster."""
-    argv, handler = sys.argv, signal.getsignal(signal.SIGTERM)
+    argv, handlers = sys.argv, {number: signal.getsignal(number) for number in SIGNALS}
     out, err, status = io.StringIO(), io.StringIO(), 0
     sys.argv = command(*arguments, example=example)[1:]
     try:
@@ -49,7 +51,8 @@ def run_here(*arguments, example="mnist.py"):
         status = end.code
     finally:
         sys.argv = argv
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return SimpleNamespace(returncode=status, stdout=out.getvalue(), stderr=err.getvalue())
 
 

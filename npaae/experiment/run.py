@@ -10,7 +10,9 @@ losses.csv is written before model.npz. If a run is killed in between, losses.cs
 than the model has epochs; the resumed run drops that row and computes it again.
 
     what happens                     what the user sees                       what is kept
-    Ctrl-C, SIGTERM                  figures drawn again; status 130, 143     every complete epoch
+    Ctrl-C, SIGTERM, SIGHUP          figures drawn; status 130, 143, 129      every complete epoch
+    a pipe whose reader ends         figures drawn; one sentence; status 1    every complete epoch
+    both (… | tee log, then Ctrl-C)  as Ctrl-C; what is left goes to stderr   every complete epoch
     SIGKILL, a crash, a power cut    the system's message                     every complete epoch
     a full disk, a lost folder       one sentence naming the file; status 1   every complete epoch
     a loss or parameter not finite   phase, epoch and step; status 1          every epoch before it
@@ -20,7 +22,7 @@ than the model has epochs; the resumed run drops that row and computes it again.
     a damaged model.npz or data      file and fault; status 1                 all files, unchanged
     a download that fails            what was tried; status 1, or the sample  only verified files
 
-After each of the first three, --resume continues the run, and it ends as if it had never stopped.
+After each of the first five, --resume continues the run, and it ends as if it had never stopped.
 """
 
 import hashlib
@@ -43,7 +45,7 @@ from ..checkpoint import remove_partial, replacing
 from ..errors import BadFile, Diverged, InvalidInput, Unavailable, one_line
 from ..model import AdversarialAutoencoder
 from ..training import Record
-from .signals import uninterrupted
+from .signals import say, uninterrupted
 
 try:
     import fcntl
@@ -72,9 +74,9 @@ class Run:
     a function that draws the run's figures, by file name; by default those of the report. more:
     further settings for config.json.
 
-    However the block ends, losses.csv and model.npz hold every complete epoch. After Ctrl-C or
-    SIGTERM, the figures of the last one are drawn. If several ranks train the model, all enter the
-    block, and only rank 0 writes to the folder.
+    However the block ends, losses.csv and model.npz hold every complete epoch. After Ctrl-C,
+    SIGTERM or SIGHUP, the figures of the last one are drawn. If several ranks train the model,
+    all enter the block, and only rank 0 writes to the folder.
 
     Entering raises InvalidInput if the folder holds another run or is in use by one, or if the run
     to resume has other data or more epochs; BadFile if its files are damaged; and OSError.
@@ -172,11 +174,11 @@ class Run:
             self.history.append(record)
 
     def draw(self) -> None:
-        """Draw every figure of the current model."""
+        """Draw every figure of the current model. Ctrl-C waits for the last of them."""
         if not self._mine:
             return
-        start = time.perf_counter()
-        with import_plots().style.context("default"):  # not the user's
+        start, plots = time.perf_counter(), import_plots()
+        with uninterrupted(), plots.style.context("default"):  # not the user's style
             for name, figure in (self.figures or figures_of_the_report)(self).items():
                 with replacing(self.folder / name) as file:
                     figure.savefig(file, format="png", dpi=100)
@@ -185,7 +187,7 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if not self._mine:
             return
-        with self._exit_stack:
+        with self._exit_stack, uninterrupted():
             if kind is None:
                 elapsed = time.perf_counter() - self._start
                 spent = f"{elapsed:.0f} s, {self._drawing_seconds:.1f} s of it drawing"
@@ -193,10 +195,10 @@ class Run:
                 return
             go_on = f"; continue with --resume --out {self.folder}"
             results = f"{self.folder}{'' if issubclass(kind, Diverged) else go_on}"
-            print(f"Stopped after {self._epochs_done()}. Results are in {results}", flush=True)
-            if issubclass(kind, KeyboardInterrupt):
-                print("Drawing the last whole epoch", flush=True)
-                # The model in memory may be in the middle of a step; the saved one is not.
+            say(f"Stopped after {self._epochs_done()}. Results are in {results}")
+            if issubclass(kind, (KeyboardInterrupt, BrokenPipeError)):
+                say("Drawing the last whole epoch")
+                # The model in memory may have one epoch more; the saved one is the last of losses.
                 self.model = type(self.model).load(self.folder / MODEL, prior=self.model.prior)
                 self.draw()
 

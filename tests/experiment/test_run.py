@@ -17,6 +17,7 @@ import pytest
 import npaae
 from npaae import BadFile, CannotWrite, InvalidInput
 from npaae.experiment import Run, import_plots, reopen
+from npaae.parallel import SIGNALS
 
 from .. import running
 from ..idx_files import write_set
@@ -139,13 +140,11 @@ def test_a_notebook_shows_a_bar_and_no_lines(tmp_path, monkeypatch):
 
 
 @running.posix
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_and_sigterm_draw_once_more_and_say_how_to_continue(
-    digits, tmp_path, number, status
-):
+@pytest.mark.parametrize("number", SIGNALS)
+def test_ctrl_c_sigterm_and_sighup_draw_once_more_and_say_how_to_continue(digits, tmp_path, number):
     folder = tmp_path / "run"
     got, out, err = running.stopped(folder, digits, after_rows=3, number=number)
-    assert (got, err) == (status, "")
+    assert (got, err) == (128 + number, "")
     assert files(folder) == FILES
     *_, advice, last = out.splitlines()
     done = rf"Stopped after \d+ epochs\. Results are in {folder}; "
@@ -190,6 +189,39 @@ def test_ctrl_c_between_an_epochs_two_files_waits_for_both(monkeypatch, tmp_path
         with pytest.raises(KeyboardInterrupt):
             run.record(a_record(1))
     assert saved_model(tmp_path).epoch == len(rows(tmp_path)) == len(run.history) == 1
+
+
+@running.posix
+@pytest.mark.parametrize("number", [signal.SIGINT, None])
+def test_a_pipe_whose_reader_has_gone_keeps_nobody_from_drawing(digits, tmp_path, number):
+    folder = tmp_path / "run"
+    line = ("--data-dir", digits, "--epochs", 10**5, "--hidden", 32, "--out", folder)
+    with running.started(*line) as process:  # as in `mnist.py | tee log`
+        running.wait_for(lambda: len(rows(folder)) >= 2, process)
+        process.send_signal(signal.SIGSTOP)
+        process.stdout.close()
+        if number:  # Ctrl-C reaches both programs
+            process.send_signal(number)
+        process.send_signal(signal.SIGCONT)
+        err = process.stderr.read()
+        assert process.wait(timeout=300) == (130 if number else 1)
+    assert files(folder) == FILES
+    advice, *error = err.splitlines()
+    assert advice.endswith(f"continue with --resume --out {folder}")
+    assert len(error) == (0 if number else 1)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_while_figures_are_drawn_waits_for_the_last_of_them(tmp_path):
+    class Figure:
+        def savefig(self, file, **_):
+            signal.raise_signal(signal.SIGINT)
+            file.write(b"drawn")
+
+    with a_run(tmp_path, figures=lambda run: {"a.png": Figure(), "b.png": Figure()}) as run:
+        with pytest.raises(KeyboardInterrupt):
+            run.draw()
+        assert {path.name for path in tmp_path.glob("?.png")} == {"a.png", "b.png"}
 
 
 @pytest.mark.usefixtures("ctrl_c")

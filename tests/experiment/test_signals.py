@@ -5,6 +5,9 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,15 +15,18 @@ import pytest
 from npaae import BadFile, InvalidInput, Unavailable
 from npaae.experiment import launch
 from npaae.experiment.signals import Terminated, uninterrupted
+from npaae.parallel import SIGNALS
 
 from ..running import FILES, command, files, posix
 
-NUMBERS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+NUMBERS = {
+    number: KeyboardInterrupt if number == signal.SIGINT else Terminated for number in SIGNALS
+}
 
 
 @pytest.fixture(autouse=True)
 def own_signals(monkeypatch):
-    """Python's handling of Ctrl-C and that of `launch` of SIGTERM, for the length of a test."""
+    """Python's handling of Ctrl-C and that of `launch` of the others, for the length of a test."""
     previous = {number: signal.getsignal(number) for number in NUMBERS}
     monkeypatch.setattr("sys.argv", ["mnist.py"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -63,10 +69,48 @@ def test_a_users_mistake_is_one_sentence_with_a_status(error, status, capsys):
     assert what in printed
 
 
-@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (Terminated(), 143)])
-def test_ctrl_c_and_sigterm_end_a_program_in_silence(error, status, capsys):
-    assert ending(error) == status
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_ends_a_program_in_silence_with_the_shells_status(number, capsys):
+    with pytest.raises(SystemExit) as caught:
+        launch(lambda: signal.raise_signal(number))
+    assert caught.value.code == 128 + number
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_in_a_callback_which_python_must_ignore_is_not_lost(number, capsys):
+    def main():
+        key = type("Key", (), {})()
+        reference = weakref.ref(key, lambda _: signal.raise_signal(number))
+        del key
+        for _ in range(1000):
+            time.sleep(0.01)
+        return reference
+
+    with pytest.raises(SystemExit) as caught:
+        launch(main)
+    assert caught.value.code == 128 + number
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_else_python_must_ignore_is_reported_as_before(monkeypatch):
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda ignored: reported.append(ignored.exc_type))
+
+    def main():
+        key = type("Key", (), {})()
+        reference = weakref.ref(key, lambda _: 1 / 0)
+        del key
+        return reference
+
+    launch(main)
+    assert reported == [ZeroDivisionError]
+
+
+@posix
+def test_a_program_under_nohup_ignores_sighup_as_before():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    launch(lambda: signal.raise_signal(signal.SIGHUP))
 
 
 def test_a_defect_keeps_its_traceback():
