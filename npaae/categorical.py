@@ -38,7 +38,6 @@ import numpy as np
 from . import checks
 from .backend import Array, Generator, HostArray, to_host
 from .errors import InvalidInput
-from .images import as_rows, unit_interval
 from .layers import Dense, ReLU, Sequential, sigmoid
 from .model import AdversarialAutoencoder
 from .optim import Adam
@@ -452,9 +451,9 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         Returns the losses of `phases`.
         """
         losses = super().step(x, rng)
-        x = self._pixels(x)
+        x = self.pixels(x)
         images, labels = self.own_samples(len(x), rng) if labelled is None else labelled
-        losses += (self.classification_gradient(self._pixels(images), labels, rng),)
+        losses += (self.classification_gradient(self.pixels(images), labels, rng),)
         self.classification_adam.step()
         if self.config["perturbation"]:
             losses += (self.smoothness_gradient(*self.perturb(x, rng), rng),)
@@ -466,10 +465,6 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         """The names of the losses that `step` returns."""
         fifth = ("smoothness",) if self.config["perturbation"] else ()
         return *super().phases, "classification", *fifth
-
-    def _pixels(self, images: Array) -> Array:
-        """Images as rows of the model's dtype in [0, 1]."""
-        return unit_interval(as_rows(self.xp.asarray(images), self.visible), self.dtype)
 
     def own_samples(self, n: int, rng: Generator) -> tuple[Array, Array]:
         """Draw n codes (y*, z*): (images, categories), (n, visible) decoded in training, (n,)."""

@@ -196,7 +196,7 @@ class AdversarialAutoencoder:
         tell the codes from the prior, its loss, a sum of two means, is 2 ln 2 = 1.386, and the
         generator's is ln 2 = 0.693.
         """
-        x = as_rows(self.xp.asarray(x), self.visible)
+        x = self.pixels(x)
         if (labels is None) != (self.classes == 0):
             raise InvalidInput(
                 f"labels must be given exactly if the model has classes, got {labels!r} "
@@ -204,7 +204,6 @@ class AdversarialAutoencoder:
             )
         if self.ranks:  # several processes: this one computes on its share of the rows
             x, rng, labels = self.ranks.share(x, rng, labels)
-        x = unit_interval(x, self.dtype)
         reconstruction_loss = self.reconstruction_gradient(x, rng)
         self._move(self.reconstruction_adam)
 
@@ -216,6 +215,13 @@ class AdversarialAutoencoder:
         self._move(self.generator_adam)
         losses = reconstruction_loss, discriminator_loss, generator_loss
         return self.ranks.average_losses(losses) if self.ranks else losses
+
+    def pixels(self, images: Array) -> Array:
+        """Images, or rows of pixels, as rows of the model's dtype in [0, 1]: (n, visible).
+
+        images: as for `step`. Raises InvalidInput for another shape or type.
+        """
+        return unit_interval(as_rows(self.xp.asarray(images), self.visible), self.dtype)
 
     def _move(self, adam: Adam) -> None:
         if self.ranks:

@@ -7,18 +7,28 @@ this folder imports from it.
     load_data                   a data set by name, or the bundled sample
     Run                         the folder of a run: progress, losses, checkpoints, figures
     reopen, read_history        an existing run
+    figures_of_a_run            the figures of `examples/mnist.py`
     import_plots                `npaae.plots`, or a clear error if matplotlib cannot be used
     launch                      runs `main` as a program that reports a user's mistake in a sentence
 """
 
 from .flags import Parser, training_flags
-from .run import Run, check_run, import_plots, load_data, read_history, reopen
+from .run import (
+    Run,
+    check_run,
+    figures_of_a_run,
+    import_plots,
+    load_data,
+    read_history,
+    reopen,
+)
 from .signals import launch
 
 __all__ = [
     "Parser",
     "Run",
     "check_run",
+    "figures_of_a_run",
     "import_plots",
     "launch",
     "load_data",

@@ -64,7 +64,7 @@ class Parser(argparse.ArgumentParser):
 
 
 Flag: TypeAlias = tuple[str, Any, dict[str, Any]]  # meaning, default, options of argparse
-REPORT: dict[str, Flag] = {
+MODEL: dict[str, Flag] = {
     "--hidden": ("hidden layer sizes", [256, 128], {"type": "positive integer", "nargs": "+"}),
     "--latent": ("dimensions of the code", 2, {"type": "positive integer"}),
     "--prior-std": ("standard deviation of the Gaussian prior", 5.0, {"type": "positive number"}),
@@ -75,12 +75,17 @@ REPORT: dict[str, Flag] = {
 
 
 def training_flags(
-    name: str, *, epochs: int, about: str = "", own: Mapping[str, Flag] = REPORT
+    name: str,
+    *,
+    epochs: int,
+    batch_size: int = 100,
+    about: str = "",
+    own: Mapping[str, Flag] = MODEL,
 ) -> argparse.Namespace:
-    """The flags of the program that trains `name`, a data set or a kind of training, for `epochs`.
+    """The flags of the program that trains `name`, a data set or a kind of training.
 
-    about: what the program does, for --help. own: the flags of this program alone; by default those
-    of the report's model.
+    epochs, batch_size: their defaults. about: what the program does, for --help. own: the flags of
+    this program alone; by default those of `AdversarialAutoencoder`.
 
     With --resume and --evaluate, an omitted flag has the value that the run in --out was started
     with, and a flag that contradicts the run is an error.
@@ -96,7 +101,7 @@ def training_flags(
         defaults[action.dest] = default
 
     add("--epochs", "passes over the training set", epochs, type="positive integer")
-    add("--batch-size", "images per step", 100, type="positive integer")
+    add("--batch-size", "images per step", batch_size, type="positive integer")
     for flag, (meaning, default, options) in own.items():
         add(flag, meaning, default, **options)
     add("--seed", "seed of the weights, orders, masks and draws", 0, type="non-negative integer")

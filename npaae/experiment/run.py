@@ -71,7 +71,7 @@ class Run:
     training. epochs, batch_size: of the whole run. data_dir: where the data were found, stored for
     reopening the run. resume: the model is the one in the folder, and the run continues. overwrite:
     discard the run in the folder. bar: show a progress bar on a terminal or in a notebook. figures:
-    a function that draws the run's figures, by file name; by default those of the report. more:
+    a function that draws the run's figures, by file name; by default `figures_of_a_run`. more:
     further settings for config.json.
 
     However the block ends, losses.csv and model.npz hold every complete epoch. After Ctrl-C,
@@ -179,7 +179,7 @@ class Run:
             return
         start, plots = time.perf_counter(), import_plots()
         with uninterrupted(), plots.style.context("default"):  # not the user's style
-            for name, figure in (self.figures or figures_of_the_report)(self).items():
+            for name, figure in (self.figures or figures_of_a_run)(self).items():
                 with replacing(self.folder / name) as file:
                     figure.savefig(file, format="png", dpi=100)
         self._drawing_seconds += time.perf_counter() - start
@@ -292,17 +292,23 @@ def load_data(name: str, data_dir: Path | None = None, *, sample: bool = False) 
 
 
 def reopen(
-    folder: Path, data_dir: Path | None = None, *, sample: bool = False, backend: str = "numpy"
+    folder: Path,
+    data_dir: Path | None = None,
+    *,
+    sample: bool = False,
+    backend: str = "numpy",
+    kind: type[AdversarialAutoencoder] = AdversarialAutoencoder,
 ) -> tuple[dict[str, Any], AdversarialAutoencoder, data.Dataset]:
     """(config, model, data set) of the run in `folder`, after its last complete epoch.
 
-    The data are found as in the run, unless `data_dir` or `sample` says where they are.
+    The data are found as in the run, unless `data_dir` or `sample` says where they are. kind: the
+    class of the model.
 
     Raises InvalidInput if the folder holds no run, or the run had other data; BadFile if a file is
     damaged; Unavailable if the data cannot be found; and OSError if a file cannot be read.
     """
     config = read_config(folder)
-    model = AdversarialAutoencoder.load(folder / MODEL, backend=backend)
+    model = kind.load(folder / MODEL, backend=backend)
     if data_dir is None and not sample:
         before = settings(config)
         data_dir, sample = before["data_dir"], before["sample"]
@@ -378,8 +384,8 @@ def _new_folder(name: str) -> Path:
             number += 1
 
 
-def figures_of_the_report(run: Run) -> dict[str, Any]:
-    """The figures of a run of the report's experiments, by file name."""
+def figures_of_a_run(run: Run) -> dict[str, Any]:
+    """The figures of a run of `AdversarialAutoencoder`, by file name."""
     plots, model, images = import_plots(), run.model, run.dataset.test_images
     figures = (
         plots.losses(run.history),
