@@ -507,7 +507,7 @@ def discriminator_loss(model: Model, x: Array, rng: Rng) -> Any:
     if model.classes:
         labels, u = labels_of(x, model), rng.random(len(x))
         position = np.where(labels == model.classes, u, (labels + u) / model.classes)
-        real = model.prior.at(rng, position)  # type: ignore[attr-defined]
+        real = model.prior.sample_at(rng, position)  # type: ignore[attr-defined]
         one_hot = np.eye(model.classes + 1)[labels]
         real, codes = np.hstack((real, one_hot)), np.hstack((codes, one_hot))
     else:
@@ -683,13 +683,15 @@ def log_softmax_value(rng: Rng) -> float:
     """Along either axis, also with logits whose exponentials would overflow or vanish."""
     (logits, _), axis, shift = a_score(rng), int(rng.integers(2)), rng.choice([0, -1e3, 1e3])
     expected = np.log(shares(logits) if axis == 1 else shares(logits.T).T)
-    found = categorical.log_softmax(np, logits + shift, axis)
+    found = categorical.layers.log_softmax(np, logits + shift, axis)
     return gradcheck.relative_error(found, expected)
 
 
 def softmax_value(rng: Rng) -> float:
     logits, _ = a_score(rng)
-    found = categorical.softmax(np, logits + 10 ** rng.uniform(0, 2))  # a constant changes nothing
+    found = categorical.layers.softmax(
+        np, logits + 10 ** rng.uniform(0, 2)
+    )  # a constant changes nothing
     return gradcheck.relative_error(found, shares(logits))
 
 
@@ -697,7 +699,7 @@ def softmax_loss(rng: Rng) -> float:
     logits, labels = a_score(rng)
     expected = -np.mean([log(p[j]) for p, j in zip(shares(logits), labels, strict=True)])
     return gradcheck.relative_error(
-        categorical.softmax_cross_entropy(np, logits, labels)[0], expected
+        categorical.losses.softmax_cross_entropy(np, logits, labels)[0], expected
     )
 
 
@@ -705,9 +707,9 @@ def softmax_gradient(rng: Rng) -> float:
     logits, labels = a_score(rng)
 
     def loss(x: Array) -> Any:
-        return categorical.softmax_cross_entropy(np, x, labels)[0]
+        return categorical.losses.softmax_cross_entropy(np, x, labels)[0]
 
-    _, gradient = categorical.softmax_cross_entropy(np, logits, labels)
+    _, gradient = categorical.losses.softmax_cross_entropy(np, logits, labels)
     return gradcheck.elementwise(loss, logits, gradient)
 
 
@@ -732,61 +734,63 @@ def information_of(q: Array) -> float:
 def divergence_value(rng: Rng) -> float:
     log_p, logits = two_scores(rng)
     expected = divergence_of(np.exp(log_p), shares(logits))
-    return gradcheck.relative_error(categorical.divergence(np, log_p, logits)[0], expected)
+    return gradcheck.relative_error(categorical.losses.divergence(np, log_p, logits)[0], expected)
 
 
 def divergence_gradient(rng: Rng) -> float:
     log_p, logits = two_scores(rng)
-    _, gradient = categorical.divergence(np, log_p, logits)
+    _, gradient = categorical.losses.divergence(np, log_p, logits)
     return gradcheck.elementwise(
-        lambda x: categorical.divergence(np, log_p, x)[0], logits, gradient
+        lambda x: categorical.losses.divergence(np, log_p, x)[0], logits, gradient
     )
 
 
 def information_value(rng: Rng) -> float:
     """The difference is relative to ln k, because I itself may be close to 0."""
     logits, _ = a_score(rng)
-    found, _ = categorical.information(np, logits)
+    found, _ = categorical.losses.information(np, logits)
     return float(abs(found - information_of(shares(logits))) / log(logits.shape[1]))
 
 
 def information_gradient(rng: Rng) -> float:
     """Of 1 + I, whose rounding errors are small beside it also if I is close to 0."""
     logits, _ = a_score(rng)
-    _, gradient = categorical.information(np, logits)
-    return gradcheck.elementwise(lambda x: 1 + categorical.information(np, x)[0], logits, gradient)
+    _, gradient = categorical.losses.information(np, logits)
+    return gradcheck.elementwise(
+        lambda x: 1 + categorical.losses.information(np, x)[0], logits, gradient
+    )
 
 
 def partial_value(rng: Rng) -> float:
     logits, _ = a_score(rng)
     k = int(rng.integers(1, logits.shape[1] + 1))
     expected = np.hstack((shares(logits[:, :k]), logits[:, k:]))
-    found = categorical.PartialSoftmax(np, k).forward(logits)[0]
+    found = categorical.layers.PartialSoftmax(np, k).forward(logits)[0]
     return gradcheck.relative_error(found, expected)
 
 
 def partial_input(rng: Rng) -> float:
     logits, _ = a_score(rng)
     k = int(rng.integers(2, logits.shape[1] + 1))  # with 1 the derivative vanishes
-    return gradcheck.layer(categorical.PartialSoftmax(np, k), logits)
+    return gradcheck.layer(categorical.layers.PartialSoftmax(np, k), logits)
 
 
 def noise_value(rng: Rng) -> float:
     std, x = a_length(rng), a_matrix(rng, (100, 100))
-    layer = categorical.Noise(std)
+    layer = categorical.layers.Noise(std)
     epsilon = ((layer.forward(x, rng)[0] - x) / std).ravel()
     unchanged = np.array_equal(layer.forward(x)[0], x)
     return uniform_distances(normal_cdf(epsilon[:5000]), normal_cdf(epsilon[5000:])) / unchanged
 
 
 def noise_input(rng: Rng) -> float:
-    layer = categorical.Noise(a_length(rng))
+    layer = categorical.layers.Noise(a_length(rng))
     return gradcheck.layer(layer, a_matrix(rng, a_shape(rng)), seed=a_seed(rng))
 
 
 def a_batch_norm(rng: Rng) -> tuple[Any, Array]:
     n, k = (int(size) for size in rng.integers(3, 7, 2))
-    layer = categorical.BatchNorm(np, k, float)
+    layer = categorical.layers.BatchNorm(np, k, float)
     layer.gamma[:], layer.beta[:] = rng.standard_normal((2, k))
     return layer, a_matrix(rng, (n, k))
 
@@ -837,7 +841,7 @@ def side_by_side(rng: Rng) -> tuple[Any, Any, Array]:
     networks = [layers.perceptron(np, (width, 3, 1), 0.3, float) for width in widths]
     for network in networks:
         network.initialise(rng)
-    beside = categorical.SideBySide(np, networks, widths)
+    beside = categorical.layers.SideBySide(np, networks, widths)
     return beside, networks, read_only(rng.standard_normal((4, sum(widths))))
 
 
@@ -860,7 +864,7 @@ def side_by_side_gradients(rng: Rng) -> float:
 
 def cluster_heads(rng: Rng) -> tuple[Any, Array]:
     n, k, d = (int(size) for size in rng.integers(1, 5, 3))
-    layer = categorical.ClusterHeads(np, np.empty((k, d)), np.empty(d), a_length(rng))
+    layer = categorical.layers.ClusterHeads(np, np.empty((k, d)), np.empty(d), a_length(rng))
     layer.initialise(rng)
     layer.b[:] = rng.standard_normal(d)
     return layer, a_matrix(rng, (n, k + d))
@@ -888,13 +892,15 @@ def some_heads(rng: Rng) -> tuple[Array, float]:
 def repulsion_value(rng: Rng) -> float:
     W, distance = some_heads(rng)
     expected = sum(max(0.0, distance - sqrt(sum((a - b) ** 2))) for a, b in combinations(W, 2))
-    return gradcheck.relative_error(categorical.repulsion(np, W, distance)[0], expected)
+    return gradcheck.relative_error(categorical.losses.repulsion(np, W, distance)[0], expected)
 
 
 def repulsion_gradient(rng: Rng) -> float:
     W, distance = some_heads(rng)
-    _, gradient = categorical.repulsion(np, W, distance)
-    return gradcheck.elementwise(lambda W: categorical.repulsion(np, W, distance)[0], W, gradient)
+    _, gradient = categorical.losses.repulsion(np, W, distance)
+    return gradcheck.elementwise(
+        lambda W: categorical.losses.repulsion(np, W, distance)[0], W, gradient
+    )
 
 
 def a_categorical(rng: Rng, head_distance: float = 0.0) -> tuple[Any, Array, int]:
@@ -1049,31 +1055,32 @@ def in_categories(check: Callable[..., float], phase: Phase, case: Case = a_cate
     return partial(check, phase=phase, case=case)
 
 
-ENTROPY, NORM = "categorical.softmax_cross_entropy", "categorical.BatchNorm"
+ENTROPY, NORM = "categorical.losses.softmax_cross_entropy", "categorical.layers.BatchNorm"
 FOURTH, FIFTH = "Categorical.classification_gradient", "Categorical.smoothness_gradient"
 ROWS += [
     Row("log_softmax.y", "ln softmax: l − ln Σ exp(l)",
-        "categorical.log_softmax", AGAIN, 1e-12, log_softmax_value),
+        "categorical.layers.log_softmax", AGAIN, 1e-12, log_softmax_value),
     Row("softmax.y", "softmax: p = exp(l) / Σ exp(l)",
-        "categorical.softmax", AGAIN, 1e-12, softmax_value),
+        "categorical.layers.softmax", AGAIN, 1e-12, softmax_value),
     Row("cross_entropy.value", "softmax's cross-entropy: L", ENTROPY, AGAIN, 1e-12, softmax_loss),
     Row("cross_entropy.gradient", "softmax's cross-entropy: dl = (p − t) / n",
         ENTROPY, EVERY, 1e-7, softmax_gradient),
     Row("divergence.value", "divergence: KL = Σ p (ln p − ln q) / n",
-        "categorical.divergence", AGAIN, 1e-10, divergence_value),
+        "categorical.losses.divergence", AGAIN, 1e-10, divergence_value),
     Row("divergence.gradient", "divergence: dl = (q − p) / n",
-        "categorical.divergence", EVERY, 1e-7, divergence_gradient),
+        "categorical.losses.divergence", EVERY, 1e-7, divergence_gradient),
     Row("information.value", "information: I = Σ q (ln q − ln q̄) / n",
-        "categorical.information", AGAIN, 1e-12, information_value),
+        "categorical.losses.information", AGAIN, 1e-12, information_value),
     Row("information.gradient", "information: dl = q (g − Σ q g) / n",
-        "categorical.information", EVERY, 1e-7, information_gradient),
+        "categorical.losses.information", EVERY, 1e-7, information_gradient),
     Row("partial_softmax.y", "two heads: softmax, and the rest",
-        "categorical.PartialSoftmax.forward", AGAIN, 1e-12, partial_value),
+        "categorical.layers.PartialSoftmax.forward", AGAIN, 1e-12, partial_value),
     Row("partial_softmax.dx", "two heads: dl = p · (dp − Σ p dp)",
-        "categorical.PartialSoftmax.backward", EVERY, 1e-7, partial_input),
+        "categorical.layers.PartialSoftmax.backward", EVERY, 1e-7, partial_input),
     Row("noise.y", "noise: N(x, std²), and off, x",
-        "categorical.Noise.forward", "samples, turned to N(0, 1)", 1, noise_value),
-    Row("noise.dx", "noise: dx = dy", "categorical.Noise.backward", EVERY, 1e-7, noise_input),
+        "categorical.layers.Noise.forward", "samples, turned to N(0, 1)", 1, noise_value),
+    Row("noise.dx", "noise: dx = dy",
+        "categorical.layers.Noise.backward", EVERY, 1e-7, noise_input),
     Row("batch_norm.y", "batch norm: y = γ (x − μ) / s + β",
         f"{NORM}.forward", AGAIN, 1e-10, batch_norm_value),
     Row("batch_norm.averages", "batch norm: its running averages",
@@ -1084,17 +1091,17 @@ ROWS += [
     Row("batch_norm.parameters", "batch norm: dγ, dβ",
         f"{NORM}.parameter_gradients", EVERY, 1e-7, batch_norm_parameters),
     Row("side_by_side.y", "side by side: y",
-        "categorical.SideBySide.forward", AGAIN, 1e-12, side_by_side_value),
+        "categorical.layers.SideBySide.forward", AGAIN, 1e-12, side_by_side_value),
     Row("side_by_side.gradients", "side by side: dx, and dW, db of each",
-        "categorical.SideBySide.backward", EVERY, 1e-7, side_by_side_gradients),
+        "categorical.layers.SideBySide.backward", EVERY, 1e-7, side_by_side_gradients),
     Row("cluster_heads.y", "cluster heads: e = y W + b + z",
-        "categorical.ClusterHeads.forward", AGAIN, 1e-12, heads_value),
+        "categorical.layers.ClusterHeads.forward", AGAIN, 1e-12, heads_value),
     Row("cluster_heads.gradients", "cluster heads: dx, dW, db",
-        "categorical.ClusterHeads.backward", EVERY, 1e-7, heads_gradients),
+        "categorical.layers.ClusterHeads.backward", EVERY, 1e-7, heads_gradients),
     Row("repulsion.value", "repulsion: Σ max(0, η − ‖wᵢ − wⱼ‖)",
-        "categorical.repulsion", AGAIN, 1e-9, repulsion_value),
+        "categorical.losses.repulsion", AGAIN, 1e-9, repulsion_value),
     Row("repulsion.gradient", "repulsion: dW",
-        "categorical.repulsion", EVERY, 1e-7, repulsion_gradient),
+        "categorical.losses.repulsion", EVERY, 1e-7, repulsion_gradient),
     Row("categories.prior", "categories: the prior of (y, z)",
         "Categorical.draw_prior", "quantiles of samples", 1, codes_prior),
     Row("categories.phase1.gradient", "categories, phase 1: dL, by γ and β too",
@@ -1256,7 +1263,7 @@ def petal(rng: Rng) -> float:
     """Turned back by its component's angle, a sample is normal outwards and normal across."""
     k, (radius, radial, across) = int(rng.integers(1, 12)), (a_length(rng) for _ in range(3))
     position = read_only(rng.random(SAMPLES))
-    z = priors.gaussian_mixture(k, radius, radial, across).at(rng, position) @ [1, 1j]
+    z = priors.gaussian_mixture(k, radius, radial, across).sample_at(rng, position) @ [1, 1j]
     z = z * np.exp(-2j * pi * np.floor(k * position) / k)
     return uniform_distances(normal_cdf((z.real - radius) / radial), normal_cdf(z.imag / across))
 
@@ -1272,7 +1279,7 @@ def roll(rng: Rng) -> float:
     """Samples at known positions, minus the spiral there, are normal in both directions."""
     radius, turns, std = (a_length(rng) for _ in range(3))
     position = read_only(rng.random(SAMPLES))
-    z = priors.swiss_roll(radius, turns, std).at(rng, position) @ [1, 1j]
+    z = priors.swiss_roll(radius, turns, std).sample_at(rng, position) @ [1, 1j]
     root = np.sqrt(position)
     blur = (z - radius * root * np.exp(2j * pi * turns * root)) / std
     return uniform_distances(normal_cdf(blur.real), normal_cdf(blur.imag))
@@ -1294,12 +1301,12 @@ ROWS += [
         "priors.uniform_square", QUANTILES, 1, square_samples),
     Row("uniform_disc.samples", "disc: uniform in direction and volume",
         "priors.uniform_disc", QUANTILES, 1, disc_samples),
-    Row("gaussian_mixture.at", "mixture: sd outwards and across",
-        "priors.gaussian_mixture.at", NORMAL, 1, petal),
+    Row("gaussian_mixture.sample_at", "mixture: sd outwards and across",
+        "priors.gaussian_mixture.sample_at", NORMAL, 1, petal),
     Row("gaussian_mixture.samples", "mixture: equally many of each",
         "priors.gaussian_mixture", "shares of samples", 1, petals),
-    Row("swiss_roll.at", "roll: at s, normal around the spiral",
-        "priors.swiss_roll.at", NORMAL, 1, roll),
+    Row("swiss_roll.sample_at", "roll: at s, normal around the spiral",
+        "priors.swiss_roll.sample_at", NORMAL, 1, roll),
     Row("swiss_roll.samples", "roll: √s, even along the spiral",
         "priors.swiss_roll", QUANTILES, 1, roll_samples),
 ]  # fmt: skip

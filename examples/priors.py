@@ -79,7 +79,7 @@ def main() -> None:
 def in_their_part(model: npaae.AdversarialAutoencoder, codes: Any, labels: Any) -> float:
     """The share of codes that lie in their label's part, by a vote of the ten nearest draws."""
     position = np.random.default_rng(0).random(20_000)
-    draws = model.prior.at(np.random.default_rng(1), position)  # type: ignore[attr-defined]
+    draws = model.prior.sample_at(np.random.default_rng(1), position)  # type: ignore[attr-defined]
     parts = np.floor(position * model.classes).astype(int)
     return metrics.neighbour_accuracy(draws, parts, codes, labels)
 

@@ -52,7 +52,7 @@ def print_results(folders: Sequence[Path], data_dir: Path | None, **where: Any) 
 
 def measures(model: AdversarialAutoencoder, dataset: Dataset, last: Record) -> dict[str, Any]:
     """The rows of one run, each a number or a vector. last: the record of its last epoch."""
-    found, off_diagonal = metrics.report(model, dataset), np.triu_indices(model.latent, 1)
+    found, off_diagonal = metrics.measure(model, dataset), np.triu_indices(model.latent, 1)
     rows: dict[str, Any] = {
         "reconstruction loss, training": last.reconstruction,
         "discriminator loss (1.386 if codes and prior look alike)": last.discriminator,

@@ -168,7 +168,9 @@ def error_rate(
     """
     names = np.arange(model.categories)
     if not labelled:
-        names = metrics.cluster_names(-model.doubts(digits.test_images), digits.test_labels)
+        names = metrics.cluster_names(
+            -model.other_probability(digits.test_images), digits.test_labels
+        )
     return float(np.mean(names[model.classify(images)] != labels))
 
 

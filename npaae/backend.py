@@ -76,7 +76,7 @@ def _cupy_on_a_gpu() -> ModuleType:
     return cupy  # type: ignore[no-any-return]
 
 
-def generator(xp: ModuleType, seed: int, stream: int, epoch: int = 0) -> Generator:
+def random_stream(xp: ModuleType, seed: int, stream: int, epoch: int = 0) -> Generator:
     """The backend's random generator for one stream of one epoch.
 
     On NumPy it is SFC64, which fills dropout masks 1.7 times as fast as the default generator.

@@ -208,7 +208,7 @@ def prior_draws(model: AdversarialAutoencoder, *, seed: int = 0) -> Array:
     return model.sample_prior(max(200_000 // model.latent, 1000), seed=seed)
 
 
-class Report(NamedTuple):
+class Measures(NamedTuple):
     """A trained model in numbers.
 
     reconstruction: the test set's BCE per pixel, in nats. code_mean, code_covariance: of the test
@@ -235,7 +235,7 @@ class Report(NamedTuple):
     training_parzen: Parzen
 
 
-def report(model: AdversarialAutoencoder, dataset: data.Dataset, *, seed: int = 0) -> Report:
+def measure(model: AdversarialAutoencoder, dataset: data.Dataset, *, seed: int = 0) -> Measures:
     """Measure a model trained on the data set's training images, on its test images.
 
     seed: of the prior's draws. Raises InvalidInput for fewer than two images of either kind.
@@ -248,7 +248,7 @@ def report(model: AdversarialAutoencoder, dataset: data.Dataset, *, seed: int = 
     reconstruction, *_ = evaluate(model, model.xp.asarray(test))
     codes, train_codes, neighbours = model.encode(test), model.encode(train), min(10, len(train))
     labelled = (train_codes, dataset.train_labels, codes, dataset.test_labels)
-    return Report(
+    return Measures(
         reconstruction,
         *moments(codes),
         *moments(prior_draws(model, seed=seed)),

@@ -28,7 +28,7 @@ from .backend import (
     Generator,
     HostArray,
     array_module,
-    generator,
+    random_stream,
     to_host,
 )
 from .checks import REAL, host_array
@@ -38,7 +38,7 @@ from .layers import Sequential, flatten, parameter_count, perceptron, sigmoid
 from .losses import bce_with_logits
 from .optim import Adam
 from .parallel import Ranks, RowsOf
-from .priors import Divisible, Prior, gaussian, to_config
+from .priors import Prior, PriorWithParts, gaussian, to_config
 
 ROWS_AT_ONCE = 1000  # evaluation goes through the networks in pieces, to limit its memory
 
@@ -132,7 +132,7 @@ class AdversarialAutoencoder:
                 "hidden, latent and visible must make a model that fits into memory, "
                 f"got hidden={hidden}, latent={latent}, visible={visible}"
             ) from error
-        rng = generator(np, seed, WEIGHTS)
+        rng = random_stream(np, seed, WEIGHTS)
         for network in networks:
             network.initialise(rng)
         self._try_prior()  # last, because only a model that fits into memory can draw samples
@@ -149,8 +149,8 @@ class AdversarialAutoencoder:
     def layer_sizes(config: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
         """The sizes of the encoder, the decoder and the discriminator, from inputs to outputs."""
         encoder = (config["visible"], *config["hidden"], config["latent"])
-        told = config["classes"] + 1 if config["classes"] else 0
-        return encoder, encoder[::-1], (config["latent"] + told, *config["hidden"], 1)
+        label_width = config["classes"] + 1 if config["classes"] else 0
+        return encoder, encoder[::-1], (config["latent"] + label_width, *config["hidden"], 1)
 
     @classmethod
     def parameter_count(cls, config: Mapping[str, Any]) -> int:
@@ -250,8 +250,8 @@ class AdversarialAutoencoder:
         treated as constants. labels: shared by z and z*, so that only the codes differ.
         """
         n = len(codes)
-        real = self._beside(self.draw_prior(rng, n, labels), labels)
-        fake = self._beside(codes, labels)
+        real = self._with_labels(self.draw_prior(rng, n, labels), labels)
+        fake = self._with_labels(codes, labels)
         # Both form one batch, so that one forward pass gives one set of caches.
         logits, caches = self.discriminator.forward(self.xp.concatenate((real, fake)), rng)
         real_loss, dreal = bce_with_logits(self.xp, logits[:n], 1.0)  # logits: (2n, 1)
@@ -272,7 +272,7 @@ class AdversarialAutoencoder:
         discriminator, of which nothing is written. codes, encoder_caches: what the encoder's
         forward pass returned.
         """
-        inputs = self._beside(codes, labels)
+        inputs = self._with_labels(codes, labels)
         logits, discriminator_caches = self.discriminator.forward(inputs, rng)  # (n, 1)
         loss, dlogits = bce_with_logits(self.xp, logits, 1.0)
         dinputs = self.discriminator.backward(dlogits, discriminator_caches, parameters=False)
@@ -280,7 +280,7 @@ class AdversarialAutoencoder:
         self.encoder.backward(dcodes, encoder_caches, inputs=False)
         return loss
 
-    def _beside(self, codes: Array, labels: Array | None) -> Array:
+    def _with_labels(self, codes: Array, labels: Array | None) -> Array:
         """The discriminator's inputs: (n, latent), or (n, latent + classes + 1) with labels."""
         if labels is None:
             return codes
@@ -302,7 +302,7 @@ class AdversarialAutoencoder:
         else:
             u = rng.random(n)
             position = self.xp.where(labels < self.classes, (labels + u) / self.classes, u)
-            samples = self.prior.at(rng, position)  # type: ignore[attr-defined]
+            samples = self.prior.sample_at(rng, position)  # type: ignore[attr-defined]
         samples = self.xp.asarray(samples)
         if samples.shape != (n, self.latent) or samples.dtype.kind not in REAL:
             raise InvalidInput(
@@ -313,7 +313,7 @@ class AdversarialAutoencoder:
 
     def _try_prior(self) -> None:
         """Check now, not during the first step, that the prior works."""
-        if self.classes and not isinstance(self.prior, Divisible):
+        if self.classes and not isinstance(self.prior, PriorWithParts):
             raise InvalidInput(
                 "prior must have parts for the classes, as gaussian_mixture has, "
                 f"got {self.prior!r} with classes={self.classes}"
@@ -322,7 +322,7 @@ class AdversarialAutoencoder:
         labels = self.xp.asarray([0, self.classes]) if self.classes else None
         try:
             with np.errstate(over="ignore"):
-                samples = self.draw_prior(generator(self.xp, self.seed, SAMPLE), 2, labels)
+                samples = self.draw_prior(random_stream(self.xp, self.seed, SAMPLE), 2, labels)
         except (TypeError, ValueError) as error:
             raise InvalidInput(f"{rule}, got {self.prior!r}: {error}") from error
         if not bool(self.xp.isfinite(samples).all()):
@@ -371,7 +371,7 @@ class AdversarialAutoencoder:
         if seed is None:
             rng = self.xp.random.default_rng()
         else:
-            rng = generator(self.xp, checks.integer("seed", seed, 0), SAMPLE)
+            rng = random_stream(self.xp, checks.integer("seed", seed, 0), SAMPLE)
         codes = to_host(self.draw_prior(rng, checks.integer("n", n, 1)))
         if not np.isfinite(codes).all():
             raise InvalidInput(f"prior must return finite numbers, got others from {self.prior!r}")

@@ -14,10 +14,11 @@ class Adam:
         m ← β₁ m + (1 − β₁) g         m̂ = m / (1 − β₁ᵗ)
         v ← β₂ v + (1 − β₂) g²        v̂ = v / (1 − β₂ᵗ)         θ ← θ − α m̂ / (√v̂ + ε)
 
-    With c = √(1 − β₂ᵗ), so that √v̂ = √v / c, the last line is computed as the paper suggests at the
-    end of its section 2, which saves two passes over memory:
+    With c = √(1 − β₂ᵗ), so that √v̂ = √v / c, the last line is computed as
 
-        θ ← θ − α c / (1 − β₁ᵗ) · m / (√v + c ε)
+        θ ← θ − α c / (1 − β₁ᵗ) · m / (√v + c ε),
+
+    which the paper suggests at the end of its section 2, and which saves two passes over memory.
 
     `parameters` and `gradient` are flat vectors of the same size. A step reads both and updates
     `parameters`.

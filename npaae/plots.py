@@ -17,13 +17,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 from matplotlib.ticker import MaxNLocator
 
-from .backend import SAMPLE, HostArray, generator, to_host
+from .backend import SAMPLE, HostArray, random_stream, to_host
 from .categorical import CategoricalAutoencoder
 from .errors import InvalidInput
 from .images import checked_rows, unit_interval
 from .metrics import prior_draws
 from .model import AdversarialAutoencoder
-from .priors import Divisible, gaussian
+from .priors import PriorWithParts, gaussian
 from .training import Record
 
 TRAIN, TEST = "#1f4e8c", "#d9822b"
@@ -98,7 +98,7 @@ def _refuse_categories(model: AdversarialAutoencoder) -> None:
 
 def _grid(model: AdversarialAutoencoder, side: int) -> HostArray:
     """The side² codes of `manifold`, in reading order."""
-    if isinstance(model.prior, Divisible):  # a plain grid would also lie between its parts
+    if isinstance(model.prior, PriorWithParts):  # a plain grid would also lie between its parts
         return _draws_along(model, model.prior, side * side)
     draws = prior_draws(model).astype(np.float64)  # percentiles accurate to a hundredth of σ
     if model.latent == 1:
@@ -115,9 +115,11 @@ def _levels(n: int) -> HostArray:
     return (np.arange(n) + 0.5) / n
 
 
-def _draws_along(model: AdversarialAutoencoder, prior: Divisible, n: int) -> HostArray:
+def _draws_along(model: AdversarialAutoencoder, prior: PriorWithParts, n: int) -> HostArray:
     """n draws of the model's prior, at equal steps along it."""
-    return to_host(prior.at(generator(model.xp, 0, SAMPLE), model.xp.asarray(_levels(n))))
+    return to_host(
+        prior.sample_at(random_stream(model.xp, 0, SAMPLE), model.xp.asarray(_levels(n)))
+    )
 
 
 def latent(
@@ -182,7 +184,7 @@ def priors(
     grid = figure.subplots(3, len(models), squeeze=False)
     for (drawn, encoded, decoded), (name, model) in zip(grid.T, models.items(), strict=True):
         n = min(len(images), PRIOR_POINTS)
-        if isinstance(model.prior, Divisible):
+        if isinstance(model.prior, PriorWithParts):
             draws = _draws_along(model, model.prior, n)
             parts = np.floor((model.classes or 10) * _levels(n))
         else:
@@ -226,12 +228,12 @@ def styles(model: CategoricalAutoencoder, images: HostArray) -> Figure:
 
 def clusters(model: CategoricalAutoencoder, images: HostArray) -> Figure:
     """A row for each category: its head, decoded with style 0, and its ten most certain images."""
-    doubts, rows = model.doubts(images), []
+    other_probability, rows = model.other_probability(images), []
     heads = model.decode(np.eye(model.categories, model.code_size))
     pixels = unit_interval(checked_rows(images, model.visible), heads.dtype)
     for k, head in enumerate(heads):
-        own = np.flatnonzero(doubts.argmin(axis=1) == k)
-        surest = own[np.argsort(doubts[own, k])][:10]
+        own = np.flatnonzero(other_probability.argmin(axis=1) == k)
+        surest = own[np.argsort(other_probability[own, k])][:10]
         row = np.zeros((12, model.visible))  # blank if the category has fewer
         row[0], row[2 : 2 + len(surest)] = head, pixels[surest]
         rows.append(row)

@@ -23,12 +23,12 @@ Prior: TypeAlias = Callable[[Generator, int, int], Array]
 
 
 @runtime_checkable
-class Divisible(Protocol):
+class PriorWithParts(Protocol):
     """A prior that can be drawn part by part."""
 
     def __call__(self, rng: Generator, n: int, dim: int) -> Array: ...
 
-    def at(self, rng: Generator, position: Array) -> Array: ...
+    def sample_at(self, rng: Generator, position: Array) -> Array: ...
 
 
 class _Checked:
@@ -117,9 +117,9 @@ class gaussian_mixture(_Checked):
     def __call__(self, rng: Generator, n: int, dim: int) -> Array:
         """(n, 2) samples."""
         _require_plane(self, dim)
-        return self.at(rng, rng.random(n))
+        return self.sample_at(rng, rng.random(n))
 
-    def at(self, rng: Generator, position: Array) -> Array:
+    def sample_at(self, rng: Generator, position: Array) -> Array:
         """(n, 2) samples, each of component ⌊position · components⌋."""
         xp = module_of(position)
         angle = 2 * pi / self.components * xp.floor(position * self.components)
@@ -148,9 +148,9 @@ class swiss_roll(_Checked):
     def __call__(self, rng: Generator, n: int, dim: int) -> Array:
         """(n, 2) samples."""
         _require_plane(self, dim)
-        return self.at(rng, rng.random(n))
+        return self.sample_at(rng, rng.random(n))
 
-    def at(self, rng: Generator, position: Array) -> Array:
+    def sample_at(self, rng: Generator, position: Array) -> Array:
         """(n, 2) samples at s = position, from 0 at the centre to 1 at the outer end."""
         xp = module_of(position)
         root = xp.sqrt(position)

@@ -178,8 +178,8 @@ def _one_epoch(
 ) -> HostArray:
     """Every step of one epoch; returns their losses, (steps, phases) in float64."""
     xp, n = model.xp, len(rows)
-    rng = backend.generator(xp, model.seed, backend.NOISE, epoch)
-    order = xp.asarray(backend.generator(np, model.seed, backend.SHUFFLE, epoch).permutation(n))
+    rng = backend.random_stream(xp, model.seed, backend.NOISE, epoch)
+    order = xp.asarray(backend.random_stream(np, model.seed, backend.SHUFFLE, epoch).permutation(n))
     starts = range(0, n, batch_size)
     losses = xp.empty((len(starts), len(model.phases)))  # on the backend: reading makes a GPU wait
     for i, start in enumerate(starts):

@@ -7,14 +7,8 @@ import pytest
 
 import npaae
 from npaae import CategoricalAutoencoder, InvalidInput, gradcheck
-from npaae.categorical import (
-    BatchNorm,
-    Noise,
-    divergence,
-    information,
-    softmax,
-    softmax_cross_entropy,
-)
+from npaae.categorical.layers import BatchNorm, Noise, softmax
+from npaae.categorical.losses import divergence, information, softmax_cross_entropy
 
 from . import strict_device
 from .strict_device import DeviceArray
@@ -53,7 +47,7 @@ def test_a_doubt_is_precise_where_a_confidence_is_rounded_to_1(monkeypatch):
     y = np.array([[1, 1e-9, 0, 5, 5], [0.25, 0.25, 0.5, 5, 5]], np.float32)
     monkeypatch.setattr(model, "encode", lambda images: y)
     expected = [[1e-9, 1, 1], [0.75, 0.75, 0.5]]
-    np.testing.assert_allclose(model.doubts(X), expected, rtol=1e-6)
+    np.testing.assert_allclose(model.other_probability(X), expected, rtol=1e-6)
 
 
 def test_the_prior_draws_each_category_as_often_and_one_at_a_time(rng):

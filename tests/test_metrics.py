@@ -146,7 +146,7 @@ def trained(digits):
 def test_the_report_is_made_of_the_measures_above(trained, rng):
     model, few, *_, record = trained
     few = few._replace(train_labels=rng.integers(0, 3, 300), test_labels=rng.integers(0, 3, 100))
-    found, codes = metrics.report(model, few), model.encode(few.test_images)
+    found, codes = metrics.measure(model, few), model.encode(few.test_images)
     assert found.reconstruction == pytest.approx(record.test_reconstruction)
     np.testing.assert_allclose(found.code_mean, record.code_mean, rtol=1e-6)
     np.testing.assert_allclose(np.diag(found.code_covariance) ** 0.5, record.code_std, rtol=1e-6)
@@ -154,7 +154,7 @@ def test_the_report_is_made_of_the_measures_above(trained, rng):
     np.testing.assert_array_equal(found.prior_mean, mean)
     np.testing.assert_array_equal(found.prior_covariance, covariance)
     mean, _ = moments(metrics.prior_draws(model, seed=2))
-    np.testing.assert_array_equal(metrics.report(model, few, seed=2).prior_mean, mean)
+    np.testing.assert_array_equal(metrics.measure(model, few, seed=2).prior_mean, mean)
     assert found.energy == energy_test(codes, model.sample_prior(100, seed=1))
     labelled = (model.encode(few.train_images), few.train_labels, codes, few.test_labels)
     assert found.neighbour_accuracy == neighbour_accuracy(*labelled)
@@ -162,7 +162,7 @@ def test_the_report_is_made_of_the_measures_above(trained, rng):
 
 def test_the_whole_test_set_is_scored_in_windows_fitted_to_the_last_training_images(trained):
     model, few, train, test, _ = trained
-    found = metrics.report(model, few)
+    found = metrics.measure(model, few)
     assert found.parzen == parzen(test, train[270:], model.sample(100, seed=0))
     assert found.training_parzen == parzen(test, train[270:], train[:100])
 
@@ -172,7 +172,7 @@ def test_training_images_that_choose_the_width_are_not_samples(trained, n, kept)
     model, few, train, test, _ = trained
     small = few._replace(train_images=few.train_images[:n], train_labels=few.train_labels[:n])
     expected = parzen(test, train[kept:n], train[:kept])
-    assert metrics.report(model, small).training_parzen == expected
+    assert metrics.measure(model, small).training_parzen == expected
 
 
 @pytest.mark.parametrize(("latent", "n"), [(2, 100_000), (3, 66_666), (500, 1000)])

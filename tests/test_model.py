@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from npaae import AdversarialAutoencoder, InvalidInput, priors
-from npaae.backend import SAMPLE, generator
+from npaae.backend import SAMPLE, random_stream
 
 from .memory import at_most
 
@@ -224,7 +224,7 @@ def test_many_images_are_encoded_in_the_memory_of_a_thousand(small_model):
 
 def test_samples_are_decoded_draws_from_the_prior_by_their_seed(small_model):
     model = small_model()
-    codes = model.prior(generator(np, 1, SAMPLE), 4, 2)
+    codes = model.prior(random_stream(np, 1, SAMPLE), 4, 2)
     np.testing.assert_array_equal(model.sample_prior(4, seed=1), codes)
     np.testing.assert_array_equal(model.sample(4, seed=1), model.decode(codes))
 

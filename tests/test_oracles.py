@@ -152,13 +152,13 @@ def test_thirty_steps_with_categories_equal_pytorchs_in_every_loss_and_parameter
     def forward(network, x, rng):
         for layer in network.layers:
             own = [theirs[id(layer), name] for name in getattr(layer, "parameters", ())]
-            if isinstance(layer, categorical.Noise):
+            if isinstance(layer, categorical.layers.Noise):
                 x = x + layer.std * torch.tensor(rng.standard_normal(tuple(x.shape)))
-            elif isinstance(layer, categorical.ClusterHeads):
+            elif isinstance(layer, categorical.layers.ClusterHeads):
                 x = x[:, :3] @ own[0] + own[1] + x[:, 3:]
             elif isinstance(layer, Dense):
                 x = x @ own[0] + own[1]
-            elif isinstance(layer, categorical.BatchNorm):
+            elif isinstance(layer, categorical.layers.BatchNorm):
                 x = functional.batch_norm(x, None, None, *own, training=True, eps=1e-5)
             elif isinstance(layer, ReLU):
                 x = torch.relu(x)

@@ -64,7 +64,7 @@ def trained(comm, name):
         for n in (10, 2):  # 10 rows do not divide by 3 or 4, and 4 ranks have no 2 rows to share
             options = {"hidden": (7, 5), "visible": 9, "dtype": "float64", "backend": name}
             model = kind(**options, classes=classes, prior=prior, comm=comm)
-            data, rng = np.random.default_rng(n), backend.generator(xp, 1, backend.NOISE)
+            data, rng = np.random.default_rng(n), backend.random_stream(xp, 1, backend.NOISE)
             for _ in range(100):
                 x, labels = data.random((n, 9)), data.integers(0, classes + 1, n)
                 given = xp.asarray(labels) if classes else None
@@ -223,7 +223,7 @@ def test_an_mpi_that_reads_a_gpus_memory_gets_the_gpus_arrays(mpi, monkeypatch):
         Allreduce=lambda _, array: given.append(type(array)),
     )
     model = npaae.AdversarialAutoencoder(hidden=(4,), visible=9, backend="cupy", comm=comm)
-    model.step(device.asarray(np.zeros((2, 9))), backend.generator(device, 0, backend.NOISE))
+    model.step(device.asarray(np.zeros((2, 9))), backend.random_stream(device, 0, backend.NOISE))
     assert given == ["waited", strict_device.DeviceArray] * 4
 
 

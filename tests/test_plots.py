@@ -250,9 +250,9 @@ def test_a_row_of_styles_is_one_images_style_in_every_category(categorical, imag
 
 
 def test_a_row_of_clusters_is_a_head_and_its_surest_images(categorical, images, monkeypatch):
-    doubts = np.full((25, 3), [0.1, 0.9, 0.9])  # all others are of category 0
-    doubts[[3, 7, 8], 1] = 0.05, 0.01, 0.03
-    monkeypatch.setattr(categorical, "doubts", lambda _: doubts)
+    other_probability = np.full((25, 3), [0.1, 0.9, 0.9])  # all others are of category 0
+    other_probability[[3, 7, 8], 1] = 0.05, 0.01, 0.03
+    monkeypatch.setattr(categorical, "other_probability", lambda _: other_probability)
     figure = plots.clusters(categorical, images)
     head = categorical.decode([[0, 1, 0, 0, 0]])[0]
     np.testing.assert_allclose(cell(figure, 1, 0), head, rtol=1e-5)

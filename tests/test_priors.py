@@ -27,7 +27,7 @@ def test_the_disc_of_one_dimension_is_an_interval_and_of_three_a_ball(seed):
 
 
 def test_the_roll_is_as_dense_at_its_end_as_in_its_middle():
-    line = swiss_roll(std=1e-9).at(np.random.default_rng(0), np.linspace(0.1, 1, 1001)[:-1])
+    line = swiss_roll(std=1e-9).sample_at(np.random.default_rng(0), np.linspace(0.1, 1, 1001)[:-1])
     steps = np.linalg.norm(np.diff(line, axis=0), axis=1)  # between points at equal steps of s
     assert steps.max() / steps.min() < 1.1
 
@@ -36,7 +36,7 @@ def test_the_roll_is_as_dense_at_its_end_as_in_its_middle():
 def test_every_prior_draws_float64_and_survives_a_checkpoint(prior, rng):
     samples = prior(rng, 3, 2)
     assert (samples.shape, samples.dtype) == ((3, 2), np.float64)
-    assert isinstance(prior, priors.Divisible) == hasattr(prior, "at")
+    assert isinstance(prior, priors.PriorWithParts) == hasattr(prior, "sample_at")
     assert priors.from_config(json.loads(json.dumps(priors.to_config(prior)))) == prior
 
 

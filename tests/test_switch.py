@@ -179,7 +179,7 @@ def test_every_figure_is_the_same_on_the_device(pair, draw):
 def test_every_measure_is_the_same_on_the_device(pair):
     labels = np.arange(25) % 3
     dataset = npaae.data.Dataset(IMAGES, labels, IMAGES, labels, ("a", "b", "c"), "a test")
-    ours, theirs = (metrics.report(model, dataset)._asdict() for model in pair())
+    ours, theirs = (metrics.measure(model, dataset)._asdict() for model in pair())
     np.testing.assert_equal(theirs, ours)
 
 
@@ -221,7 +221,7 @@ def test_the_images_move_once_and_an_order_every_epoch(pair):
 @pytest.mark.parametrize("classes", [0, 3])
 def test_a_step_fetches_and_moves_nothing_and_runs_each_chain_as_one_kernel(pair, classes):
     _, model = pair(prior=MIXTURE, classes=classes)
-    x, rng = device.asarray(np.full((6, 9), 0.5)), backend.generator(device, 0, backend.NOISE)
+    x, rng = device.asarray(np.full((6, 9), 0.5)), backend.random_stream(device, 0, backend.NOISE)
     labels = device.asarray(np.arange(6) % 4) if classes else None
     model.step(x, rng, labels)  # compiles what is not yet compiled
     fetches, moves, kernels, compiled = recorded(lambda: model.step(x, rng, labels))

@@ -6,7 +6,7 @@ import pytest
 
 import npaae
 from npaae import AdversarialAutoencoder, Diverged, InvalidInput, backend, parallel
-from npaae.backend import NOISE, SHUFFLE, generator
+from npaae.backend import NOISE, SHUFFLE, random_stream
 from npaae.priors import gaussian, gaussian_mixture
 from npaae.training import evaluate
 
@@ -28,8 +28,8 @@ def test_an_epoch_is_a_step_for_each_batch_of_a_seeded_order(small_model, images
     labels = np.arange(25) % 4 if options else None
     records = list(npaae.train(model, images, labels=labels, epochs=2, batch_size=10))
     for epoch, record in enumerate(records, 1):
-        rng = generator(np, 3, NOISE, epoch)
-        order = generator(np, 3, SHUFFLE, epoch).permutation(25)
+        rng = random_stream(np, 3, NOISE, epoch)
+        order = random_stream(np, 3, SHUFFLE, epoch).permutation(25)
         losses = [
             by_hand.step(images.reshape(25, 9)[batch], rng, labels[batch] if options else None)
             for batch in (order[:10], order[10:20], order[20:])

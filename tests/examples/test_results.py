@@ -49,7 +49,7 @@ def test_the_table_has_mean_and_standard_deviation_over_the_runs(two_runs):
 
 def test_each_measure_has_a_row_under_its_own_name(two_runs, digits):
     model = npaae.AdversarialAutoencoder.load(two_runs[0] / "model.npz")
-    last, report = rows(two_runs[0])[-1], metrics.report(model, npaae.data.mnist(digits))
+    last, report = rows(two_runs[0])[-1], metrics.measure(model, npaae.data.mnist(digits))
     codes, prior, energy = report.code_covariance, report.prior_covariance, report.energy
     expected = [(f"{name} loss", float(last[name])) for name in npaae.Record._fields[1:4]]
     expected += [("BCE, test set", report.reconstruction)]

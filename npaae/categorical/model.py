@@ -35,266 +35,18 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
-from .backend import Array, Generator, HostArray, to_host
-from .errors import InvalidInput
-from .layers import Dense, ReLU, Sequential, sigmoid
-from .model import AdversarialAutoencoder
-from .optim import Adam
-from .priors import Prior, gaussian
+from .. import checks
+from ..backend import Array, Generator, HostArray, to_host
+from ..errors import InvalidInput
+from ..layers import ReLU, Sequential, sigmoid
+from ..model import AdversarialAutoencoder
+from ..optim import Adam
+from ..priors import Prior, gaussian
+from .layers import BatchNorm, ClusterHeads, Noise, PartialSoftmax, SideBySide, log_softmax
+from .losses import divergence, information, repulsion, softmax_cross_entropy
 
 REPULSION = 1e-3  # the weight of the repulsion of cluster heads in the loss
 PROBE = 1e-3  # the length of the random step at which a direction is sought
-
-
-def log_softmax(xp: ModuleType, logits: Array, axis: int = 1) -> Array:
-    """ln p = l − ln Σ e^l, with the sum along an axis, by default a row: (n, k) -> (n, k).
-
-    The largest logit is subtracted first, which changes nothing but keeps every exponent at or
-    below 0, and one of them at 0.
-    """
-    shifted = logits - logits.max(axis=axis, keepdims=True)
-    return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
-
-
-def softmax(xp: ModuleType, logits: Array) -> Array:
-    """p_ij = e^(l_ij) / Σ_m e^(l_im), row by row: (n, k) -> (n, k)."""
-    return xp.exp(log_softmax(xp, logits))
-
-
-def softmax_cross_entropy(xp: ModuleType, logits: Array, labels: Array) -> tuple[Array, Array]:
-    """Cross-entropy of softmax(l) and the labels: (loss, gradient), a mean over the n rows.
-
-        L = 1/n Σ_i [ln Σ_m e^(l_im) − l_ij],  j = labels_i,      dL/dl_im = (p_im − [m = j]) / n
-
-    Derivation: −ln p_ij = −ln (e^(l_ij) / Σ_m e^(l_im)). The derivative of ln Σ_m e^(l_m) with
-    respect to l_m is e^(l_m) / Σ e^(l) = p_m.
-
-    logits: (n, k). labels: (n,) integers in 0 … k − 1, not checked here. dL/dl: (n, k).
-    """
-    one_hot = labels[:, None] == xp.arange(logits.shape[1])  # (n, k)
-    log_p = log_softmax(xp, logits)
-    loss = -(log_p * one_hot).sum(axis=1).mean()
-    return loss, (xp.exp(log_p) - one_hot) / logits.dtype.type(len(logits))
-
-
-def divergence(xp: ModuleType, log_p: Array, logits: Array) -> tuple[Array, Array]:
-    """Kullback-Leibler divergence of q = softmax(l) from p: (loss, gradient), a mean over n rows.
-
-        L = 1/n Σ_ij p_ij (ln p_ij − ln q_ij),      dL/dl_ij = (q_ij − p_ij) / n
-
-    The gradient is that of the cross-entropy, because the two differ only by the entropy of p,
-    which is constant. p is passed as its logarithm so that small values do not become 0. log_p,
-    logits, dL/dl: (n, k).
-    """
-    log_q = log_softmax(xp, logits)
-    p = xp.exp(log_p)
-    loss = (p * (log_p - log_q)).sum(axis=1).mean()
-    return loss, (xp.exp(log_q) - p) / logits.dtype.type(len(logits))
-
-
-def information(xp: ModuleType, logits: Array) -> tuple[Array, Array]:
-    """Mutual information of row and category, with q = softmax(l): (I, dI/dl), with I in nats.
-
-        I = 1/n Σ_ij q_ij g_ij,    g_ij = ln q_ij − ln q̄_j,    q̄_j = 1/n Σ_i q_ij
-
-        dI/dl_ij = q_ij (g_ij − Σ_m q_im g_im) / n
-
-    Its maximum is ln k, reached if every q_i is one-hot and all categories are equally frequent.
-    Derivation: I = H(q̄) − 1/n Σ_i H(q_i), so that dI/dq_ij = g_ij / n, in which the two constants
-    of d(q ln q)/dq = ln q + 1 cancel; and then the backward pass of softmax.
-    """
-    n = logits.dtype.type(len(logits))
-    log_q = log_softmax(xp, logits)
-    q = xp.exp(log_q)
-    gain = log_softmax(xp, log_q, axis=0) + xp.log(n)  # ln (q_ij / Σ_i q_ij) + ln n
-    of_row = (q * gain).sum(axis=1, keepdims=True)  # (n, 1)
-    return of_row.mean(), q * (gain - of_row) / n
-
-
-class PartialSoftmax:
-    """The encoder's two heads: softmax of the first k columns, and the others unchanged.
-
-    x and y are (n, k + d). In a row of the first k columns, with p = softmax(l) and dp = dL/dp,
-
-        ∂p_i / ∂l_j = p_i ([i = j] − p_j)   ⇒   dl = p · (dp − Σ_i p_i dp_i)
-
-    and dx = dy in the others.
-    """
-
-    def __init__(self, xp: ModuleType, categories: int) -> None:
-        self.xp, self.categories = xp, categories
-
-    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, Array]:
-        """y = (softmax(x_1, …, x_k), x_k+1, …); the cache is y."""
-        k = self.categories
-        y = self.xp.concatenate((softmax(self.xp, x[:, :k]), x[:, k:]), axis=1)
-        return y, y
-
-    def backward(self, dy: Array, cache: Array) -> Array:
-        """dx = (p · (dp − Σ p dp), dy_k+1, …)."""
-        k = self.categories
-        p, dp = cache[:, :k], dy[:, :k]
-        dlogits = p * (dp - (p * dp).sum(axis=1, keepdims=True))
-        return self.xp.concatenate((dlogits, dy[:, k:]), axis=1)
-
-
-class Noise:
-    """y = x + std ε in training, with ε standard normal, and y = x in evaluation; dx = dy."""
-
-    def __init__(self, std: float) -> None:
-        self.std = std
-
-    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, None]:
-        """y = x + std ε, with ε drawn from `rng`; without `rng`, y = x. The cache is None."""
-        if rng is None or self.std == 0:
-            return x, None
-        y = rng.standard_normal(x.shape, dtype=x.dtype)
-        y *= self.std
-        y += x
-        return y, None
-
-    def backward(self, dy: Array, cache: None) -> Array:
-        """dx = dy."""
-        return dy
-
-
-class BatchNorm:
-    """y = γ n + β with n = (x − μ) / s, where μ and s² are each column's mean and variance + ε.
-
-    x, n and y have shape (rows, k), γ and β (k,). In training, μ and s² are computed from the
-    batch; in evaluation they are running averages, kept in `mean` and `variance`. Every element of
-    x also affects μ and s. With d = γ dy, and means over the rows,
-
-        dx = (d − mean(d) − n · mean(d · n)) / s,      dγ = Σ_i dy_i n_i,      dβ = Σ_i dy_i
-
-    In evaluation, where μ and s are constants, dx = d / s.
-
-    Source: S. Ioffe, C. Szegedy, "Batch normalization", arXiv:1502.03167. The layer looks at all
-    rows at once, so its gradient is not a sum over rows.
-    """
-
-    parameters = ("gamma", "beta")
-    statistics = ("mean", "variance")  # changed by training, but without a gradient
-    epsilon = 1e-5
-    share = 0.02  # of the running averages that a batch replaces
-
-    def __init__(self, xp: ModuleType, k: int, dtype: Any) -> None:
-        self.xp = xp
-        self.gamma, self.beta = xp.ones(k, dtype), xp.zeros(k, dtype)
-        self.dgamma, self.dbeta = xp.empty_like(self.gamma), xp.empty_like(self.beta)
-        self.mean, self.variance = xp.zeros(k, dtype), xp.ones(k, dtype)
-
-    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, Any]:
-        """y, of x's shape; the cache is n, s, and whether μ and s are those of the batch."""
-        mean, variance = self.mean, self.variance
-        if rng is not None:
-            mean = x.mean(axis=0)
-            variance = ((x - mean) ** 2).mean(axis=0)
-            self.mean += self.share * (mean - self.mean)
-            self.variance += self.share * (variance - self.variance)
-        s = self.xp.sqrt(variance + self.epsilon)
-        normal = (x - mean) / s
-        return self.gamma * normal + self.beta, (normal, s, rng is not None)
-
-    def backward(self, dy: Array, cache: Any) -> Array:
-        """dx = (d − mean(d) − n · mean(d · n)) / s; in evaluation d / s."""
-        normal, s, of_the_batch = cache
-        d = self.gamma * dy
-        if of_the_batch:
-            along = (d * normal).mean(axis=0)
-            d -= d.mean(axis=0)
-            d -= normal * along
-        d /= s
-        return d
-
-    def parameter_gradients(self, dy: Array, cache: Any) -> None:
-        """dγ = Σ_i dy_i n_i and dβ = Σ_i dy_i."""
-        normal, *_ = cache
-        self.xp.sum(dy * normal, axis=0, out=self.dgamma)
-        self.xp.sum(dy, axis=0, out=self.dbeta)
-
-
-class SideBySide(Sequential):
-    """Networks that each see their own columns: y = (f_1(x_1), f_2(x_2), …).
-
-    widths: the number of columns that each sees. Each has one output, so y is (n, networks). No
-    gradient passes from one to another: each is trained as if it were alone.
-    """
-
-    def __init__(
-        self, xp: ModuleType, networks: Sequence[Sequential], widths: Sequence[int]
-    ) -> None:
-        super().__init__(networks)
-        self.xp, self.ends = xp, np.cumsum(widths)[:-1].tolist()
-
-    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, list[Any]]:
-        """(y, caches), a list of caches for each network."""
-        parts = self.xp.split(x, self.ends, axis=1)
-        passes = [f.forward(part, rng) for f, part in zip(self.layers, parts, strict=True)]
-        return self.xp.concatenate([y for y, _ in passes], axis=1), [cache for _, cache in passes]
-
-    def backward(
-        self, dy: Array, caches: Sequence[Any], *, parameters: bool = True, inputs: bool = True
-    ) -> Array | None:
-        """dx = (dx_1, dx_2, …), each from its own column of dy; the rest as in `Sequential`."""
-        dx = [
-            network.backward(dy[:, i : i + 1], caches[i], parameters=parameters, inputs=inputs)
-            for i, network in enumerate(self.layers)
-        ]
-        return self.xp.concatenate(dx, axis=1) if inputs else None
-
-
-class ClusterHeads(Dense):
-    """A position for each category, with the style added to it: e = y W + b + z.
-
-    x = (y, z) is (n, k + d) and e (n, d). A one-hot y picks its row of W, the head of its category.
-    Initially the heads are scattered on the scale of `distance`, below which `repulsion` pushes
-    them apart. Source: section 7 of the AAE paper.
-    """
-
-    def __init__(self, xp: ModuleType, W: Array, b: Array, distance: float) -> None:
-        super().__init__(xp, W, b)
-        self.distance = distance
-
-    def initialise(self, rng: Generator) -> None:
-        """Draw W from N(0, distance² I), and set b to 0. `rng` is NumPy's."""
-        self.W[...] = self.xp.asarray(self.distance * rng.standard_normal(self.W.shape))
-        self.b[...] = 0
-
-    def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, Array]:
-        """e = y W + b + z; the cache is y."""
-        y, z = x[:, : len(self.W)], x[:, len(self.W) :]
-        e, _ = super().forward(y)
-        e += z
-        return e, y
-
-    def backward(self, dy: Array, cache: Array) -> Array:
-        """dx = (de Wᵀ, de)."""
-        return self.xp.concatenate((super().backward(dy, cache), dy), axis=1)
-
-
-def repulsion(xp: ModuleType, W: Array, distance: float) -> tuple[Array, Array]:
-    """What keeps cluster heads apart: (loss, gradient), for the rows w_i of W.
-
-        L = Σ_{i<j} max(0, distance − |w_i − w_j|)
-
-        dL/dw_i = −Σ_{j near i} (w_i − w_j) / |w_i − w_j|,      near: 0 < |w_i − w_j| < distance
-
-    Each pair that is too close is pushed apart with force 1. Source: the AAE paper, section 7.
-    """
-    difference = W[:, None] - W  # (k, k, d)
-    length = xp.sqrt((difference * difference).sum(axis=2))  # (k, k)
-    near = (length > 0) & (length < distance)
-    loss = (near * (distance - length)).sum() / 2  # each pair is counted twice
-    push = near / xp.where(near, length, 1)
-    return loss, -(push[:, :, None] * difference).sum(axis=1)
-
-
-def _unit_rows(xp: ModuleType, x: Array) -> Array:
-    """x_i / ‖x_i‖, row by row; rows of zeros are unchanged."""
-    length = xp.sqrt((x * x).sum(axis=1, keepdims=True))
-    return x / xp.where(length > 0, length, 1)
 
 
 class CategoricalAutoencoder(AdversarialAutoencoder):
@@ -563,7 +315,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         best: HostArray = codes[:, : self.categories].argmax(axis=1)
         return best
 
-    def doubts(self, images: Any) -> HostArray:
+    def other_probability(self, images: Any) -> HostArray:
         """1 − y, (n, k): how unsure the model is that each image is of each category.
 
         The sum of the other categories, which is precise where y is rounded to 1.
@@ -585,3 +337,9 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
             raise InvalidInput("head_distance must be positive in a model that embeds, got 0.0")
         rows = self.xp.asarray(codes, self.dtype)
         return to_host(self.decoder.layers[0].forward(rows)[0])
+
+
+def _unit_rows(xp: ModuleType, x: Array) -> Array:
+    """x_i / ‖x_i‖, row by row; rows of zeros are unchanged."""
+    length = xp.sqrt((x * x).sum(axis=1, keepdims=True))
+    return x / xp.where(length > 0, length, 1)
