@@ -1,10 +1,10 @@
-"""MNIST and Fashion-MNIST: the IDX file format, and the sources of the files.
+"""Images to train on: anybody's files, MNIST and Fashion-MNIST.
 
-A data set is read from the folder that the caller names. Without one it is read from the user's
-cache, from a copy that a system package installed, or from a download into the cache, whichever is
-found first. Files from these three sources must have the published digests. The digests are those
-of the *decompressed* files, because mirrors and packages compress them differently. A sample of
-MNIST is part of npaae.
+`load` reads what the caller names. `mnist` and `fashion_mnist` without a folder read the user's
+cache, a copy that a system package installed, or a download into the cache, whichever is found
+first. Files from these three sources must have the published digests. The digests are those of the
+*decompressed* files, because mirrors and packages compress them differently. A sample of MNIST is
+part of npaae.
 
 MNIST: Y. LeCun, C. Cortes, C. Burges, CC BY-SA 3.0. Fashion-MNIST: Zalando SE, MIT.
 """
@@ -13,32 +13,42 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import sys
 import zlib
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .backend import HostArray
-from .errors import BadFile, Unavailable, one_line
+from .checks import host_array
+from .errors import BadFile, InvalidInput, Unavailable, one_line
+from .formats import members, stored
+from .formats import read_idx as read_idx  # part of the public interface
+from .images import checked_rows, image_shape, require_pixels
 
 
 class Dataset(NamedTuple):
-    """Labelled images.
+    """Images, of which some are for testing, and what is known about them.
 
-    Images are uint8 in 0 … 255 of shape (n, 28, 28), labels uint8 of shape (n,). `label_names[k]`
-    is the meaning of label k, and `source` says where the data come from.
+    Images are uint8 in 0 … 255 or floats in [0, 1], of shape (n, height, width) or, if they are
+    rows of features, (n, features). Labels are integers of shape (n,), or None. `label_names[k]` is
+    the meaning of label k. `source` says in words where the data come from, `name` is the data
+    set's, and `path` is where `load` finds it, None for data that have no such place.
     """
 
     train_images: HostArray
-    train_labels: HostArray
+    train_labels: Any  # an array, or None
     test_images: HostArray
-    test_labels: HostArray
+    test_labels: Any  # an array, or None
     label_names: tuple[str, ...]
     source: str
+    name: str = "data"
+    path: Path | None = None
 
 
 def mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
@@ -71,55 +81,262 @@ def mnist_sample() -> Dataset:
         return _read_folder(folder, _MNIST, "the bundled sample of MNIST")
 
 
-# The IDX format
+def load(path: str | os.PathLike[str]) -> Dataset:
+    """Anybody's images, from IDX or NumPy files under any of their usual names.
 
-_IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_PIECE = 2**20
-_LARGEST_ARRAY = 2**30  # bytes; the largest file of the MNIST family has half of that
+    path: an .npz archive; a folder of files, or of folders of them, such as torchvision's; or, if
+    the folder holds several data sets, a file of one. The words in the name of a file or an array
+    say what it is: `x_train`, `train_images`, `images`, `qmnist-test-labels-idx2-int.gz`. Without
+    test images, the test set is the validation images or, if there are none either, a tenth of the
+    training images. `dataset` says what the images and labels may be.
 
-
-def read_idx(path: str | os.PathLike[str]) -> HostArray:
-    """The array in an IDX file, gzipped or not.
-
-    The format (Y. LeCun): two zero bytes, a byte for the element type, a byte for the number of
-    dimensions d, then d sizes and the elements in C order, all of them big-endian.
-
-    Raises BadFile if the file has another format, is damaged, or holds more or fewer elements than
-    its header declares, and OSError if it cannot be read. Whatever the header declares, reading
-    takes at most twice the memory of the file's content.
+    Raises Unavailable if there are no images, InvalidInput if there are several data sets, BadFile
+    for a file that is damaged or does not fit, and OSError for one that cannot be read.
     """
     path = Path(path)
-    with open(path, "rb") as raw:
-        try:
-            with gzip.open(raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw as file:
-                return _parse_idx(file, path)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise BadFile(f"{path} is damaged: {error}") from error
-
-
-def _parse_idx(file: BinaryIO | gzip.GzipFile, path: Path) -> HostArray:
-    header = file.read(4)
-    if len(header) < 4 or header[:2] != b"\0\0" or header[2] not in _IDX_TYPES:
-        raise BadFile(f"{path} is not an IDX file: it begins with {header!r}")
-    dtype = np.dtype(_IDX_TYPES[header[2]])
-    sizes = file.read(4 * header[3])
-    if len(sizes) < 4 * header[3]:
-        raise BadFile(f"{path} is damaged: it ends inside its header")
-    shape = tuple(np.frombuffer(sizes, ">u4").tolist())
-    promised = prod(shape) * dtype.itemsize
-    if promised > _LARGEST_ARRAY:
-        raise BadFile(f"{path} is damaged: its header declares {promised:,} bytes, more than 1 GiB")
-    content = bytearray()  # grows piece by piece, because the header may be wrong
-    while piece := file.read(min(_PIECE, promised + 1 - len(content))):
-        content += piece
-    if len(content) != promised:
-        found = len(content) if len(content) < promised else "more"
-        raise BadFile(f"{path} is damaged: its header declares {promised} bytes, got {found}")
+    found = _sets(path)
+    if not found:
+        raise Unavailable(
+            f"{path} must hold images, as IDX files such as {_STEMS[0]} or an .npz archive with "
+            "x_train or images, but has none"
+        )
+    if len(found) > 1:
+        choices = ", ".join(str(one.choice) for one in found)
+        raise InvalidInput(f"{path} holds {len(found)} data sets; name one of them: {choices}")
+    (one,) = found
+    parts = [part for part, content in one.arrays if content == "images"]
+    train = next((part for part in ("train", "") if part in parts), None)
+    test = next((part for part in ("test", "validation") if part in parts), None)
+    if train is None:
+        raise BadFile(f"{path} must hold training images, but has only {test} images")
+    arrays = [array for part in (train, test) for array in _read_part(one.arrays, part)]
     try:
-        array = np.frombuffer(content, dtype).reshape(shape)
-    except ValueError as error:  # more than 64 dimensions, or a 0 among impossible sizes
-        raise BadFile(f"{path} is damaged: an array cannot have shape {shape}") from error
-    return array.astype(dtype.newbyteorder("="), copy=False)
+        return dataset(*arrays, name=one.name, path=path)
+    except InvalidInput as error:
+        raise BadFile(f"{path}: {error}") from error
+
+
+def dataset(
+    train_images: Any,
+    train_labels: Any = None,
+    test_images: Any = None,
+    test_labels: Any = None,
+    *,
+    name: str = "data",
+    path: Path | None = None,
+) -> Dataset:
+    """A Dataset of arrays.
+
+    Images are uint8 in 0 … 255 or floats in [0, 1], and grey, (n, height, width), also with a
+    channel axis of length 1; or rows of features, (n, features). Labels are a non-negative integer
+    or a text for each image, or None. The distinct labels, in order, become 0, 1, 2, … and are the
+    `label_names`. Without test images, a tenth of the training images, at least two, is held out by
+    a fixed draw. MNIST and Fashion-MNIST are recognised by their test images, and get their names.
+
+    Raises InvalidInput for arrays that are something else or do not fit together.
+    """
+    train_images = _pixels(train_images)
+    test_images = None if test_images is None else _pixels(test_images)
+    train_labels = _checked_labels(train_labels, train_images)
+    test_labels = _checked_labels(test_labels, test_images)
+    held_out = ""
+    if test_images is None:
+        if (n := len(train_images)) < 4:
+            raise InvalidInput(f"images must be at least 4 if none are for testing, got {n}")
+        order = np.random.default_rng(0).permutation(n)
+        test, train = map(np.sort, np.split(order, [max(2, n // 10)]))
+        train_images, test_images = train_images[train], train_images[test]
+        if train_labels is not None:
+            train_labels, test_labels = train_labels[train], train_labels[test]
+        held_out = ", a tenth held out"
+    if test_images.shape[1:] != train_images.shape[1:]:
+        shapes = f"{train_images.shape} and {test_images.shape}"
+        raise InvalidInput(f"images must have one size for training and testing, got {shapes}")
+    known = [labels for labels in (train_labels, test_labels) if labels is not None]
+    values = np.unique(np.concatenate(known)) if known else np.array([], int)
+    train_labels, test_labels = (
+        None
+        if labels is None
+        else np.searchsorted(values, labels).astype(np.min_scalar_type(len(values) - 1))
+        for labels in (train_labels, test_labels)
+    )
+    label_names = tuple(map(str, values.tolist()))
+    for published in (_MNIST, _FASHION_MNIST):
+        if test_images.dtype == np.uint8 and _idx_digest(test_images) == published.digests[2]:
+            name = published.title
+            if label_names == _MNIST.label_names:
+                label_names = published.label_names
+    source = f"{name if path is None else f'{name} from {path}'}{held_out}"
+    return Dataset(
+        train_images, train_labels, test_images, test_labels, label_names, source, name, path
+    )
+
+
+def _pixels(images: Any) -> HostArray:
+    """The images as a Dataset holds them; raises InvalidInput if they cannot be trained on."""
+    array = host_array("images", images)
+    require_pixels(array.dtype)
+    sizes = image_shape(array.shape)
+    return checked_rows(array, prod(sizes)).reshape(-1, *sizes)
+
+
+def _checked_labels(labels: Any, images: Any) -> Any:
+    """The labels in int64 or as text; raises InvalidInput unless there is one for each image."""
+    if labels is None or images is None:
+        return None
+    array = host_array("labels", labels)
+    if array.shape == (len(images), 1):
+        array = array[:, 0]
+    if array.shape != (len(images),) or array.dtype.kind not in "biuU":
+        remedy = "; convert them with .astype(int)" if array.dtype.kind in "fO" else ""
+        raise InvalidInput(
+            f"labels must be {len(images)} integers or texts, one for each image, "
+            f"got {array.dtype} {array.shape}{remedy}"
+        )
+    if array.dtype.kind == "U":
+        return array
+    array = array.astype(np.int64)
+    if array.min() < 0:
+        raise InvalidInput(f"labels must be non-negative, got {array.min()}")
+    return array
+
+
+# Which files and arrays belong together
+
+# What a word in a name says; all other words name the data set.
+_PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing", "t10k"), "test"),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+}
+_CONTENTS = {
+    **dict.fromkeys(("images", "image", "imgs", "img", "x", "data"), "images"),
+    **dict.fromkeys(("labels", "label", "y", "targets", "target"), "labels"),
+}
+_IDX_NAME = re.compile(r"(.+)[-_.]idx\d[-_.](?:ubyte|byte|short|int|float|double)(?:\.gz)?", re.I)
+_LEVELS = 3  # of folders: torchvision's files lie in root/MNIST/raw
+_NAMELESS = ("raw", "gzip", "")  # folders named after their content, in one named after the data
+
+
+_Place = tuple[Path, str | None]  # a file and, in an archive, the name of an array
+_Arrays = dict[tuple[str, str], _Place]  # of a data set, by part and content
+
+
+class _Set(NamedTuple):
+    """A data set in files. choice: the path by which `load` finds it and no other."""
+
+    name: str
+    choice: Path
+    arrays: _Arrays
+
+
+def _sets(path: Path) -> list[_Set]:
+    """The data sets in an archive, of a file or in a folder, at the first level that has any."""
+    if path.is_file():
+        own = _grouped([path])
+        around = {key: _grouped(_files(key[0])).get(key, {}) for key in own if key[0] != path}
+        return _with_images(own | around)
+    folders = [path]
+    for _ in range(_LEVELS):
+        found = _with_images(_grouped(file for folder in folders for file in _files(folder)))
+        if found:
+            return found
+        entries = (entry for folder in folders for entry in _entries(folder))
+        folders = [entry for entry in entries if entry.is_dir() and os.access(entry, os.R_OK)]
+    return []
+
+
+def _grouped(files: Iterable[Path]) -> dict[tuple[Path, str], _Arrays]:
+    """The arrays in files, by the place of a data set, a folder or an archive, and its prefix."""
+    groups: dict[tuple[Path, str], _Arrays] = {}
+    for file in files:
+        # Kaggle puts each file into a folder of its own name.
+        folder = file.parent.parent if _IDX_NAME.fullmatch(file.parent.name) else file.parent
+        named: list[tuple[Path, str, str | None]] = []
+        if match := _IDX_NAME.fullmatch(file.name):
+            named = [(folder, match[1], None)]
+        elif file.suffix == ".npy":
+            named = [(folder, file.stem, None)]
+        elif file.suffix == ".npz":
+            arrays = members(file)
+            if len(arrays) == 1 and _meaning(file.stem):  # KMNIST's kmnist-train-imgs.npz: arr_0
+                named = [(folder, file.stem, arrays[0])]
+            else:
+                named = [(file, array, array) for array in arrays]
+        for place, name, member in named:
+            if meaning := _meaning(name):
+                prefix, part, content = meaning
+                groups.setdefault((place, prefix), {})[part, content] = file, member
+    return groups
+
+
+def _meaning(name: str) -> tuple[str, str, str] | None:
+    """(prefix, part, content) of an array with this name, or None for other arrays."""
+    said = {"part": "", "content": ""}
+    rest = []
+    for word in re.split(r"[^0-9A-Za-z]+", name):
+        for kind, words in (("part", _PARTS), ("content", _CONTENTS)):
+            if word.lower() in words:
+                said[kind] = words[word.lower()]
+                break
+        else:
+            rest.append(word)
+    return ("-".join(rest), said["part"], said["content"]) if said["content"] else None
+
+
+def _with_images(groups: dict[tuple[Path, str], _Arrays]) -> list[_Set]:
+    """The groups that have images, as sets with a name and a path to choose them by."""
+    groups = {
+        key: arrays
+        for key, arrays in groups.items()
+        if any(content == "images" for _, content in arrays)
+    }
+    places, sets = [place for place, _ in groups], []
+    for (place, prefix), arrays in groups.items():
+        folders = (place.absolute(), *place.absolute().parents)
+        named = (folder for folder in folders if folder.name.lower() not in _NAMELESS)
+        name = prefix or next((folder.stem for folder in named), "data")
+        file = next(file for (_, content), (file, _) in arrays.items() if content == "images")
+        alone = sum(place in (other, *other.parents) for other in places) == 1
+        sets.append(_Set(name, place if alone else file, arrays))
+    return sets
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The files of a folder, and those in a folder named like a file, as Kaggle makes them."""
+    for entry in _entries(folder):
+        if entry.is_file():
+            yield entry
+        elif _IDX_NAME.fullmatch(entry.name):
+            yield from (file for file in _entries(entry) if file.is_file())
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+def _read_part(arrays: _Arrays, part: str | None) -> tuple[HostArray | None, HostArray | None]:
+    """The images and the labels of a part, None for what is not there.
+
+    What can be refused by its header is refused before it takes memory.
+    """
+    if part is None:
+        return None, None
+    images = stored(*arrays[part, "images"])
+    try:
+        require_pixels(images.dtype)
+        image_shape(images.shape)
+    except InvalidInput as error:
+        raise BadFile(f"{images.name}: {error}") from error
+    if (part, "labels") not in arrays:
+        return images.read(), None
+    labels = stored(*arrays[part, "labels"])
+    n, columns = images.shape[0], labels.shape[1:]
+    if labels.shape[:1] != (n,) or columns not in ((), (1,), (8,)):
+        rule = f"labels must be one for each of {n} images"
+        raise BadFile(f"{labels.name}: {rule}, got shape {labels.shape}")
+    values = labels.read()  # eight columns are QMNIST's: the class, then its origin
+    return images.read(), values[:, 0] if columns else values
 
 
 # The sources
@@ -178,11 +395,11 @@ def _load(published: _Published, data_dir: str | os.PathLike[str] | None) -> Dat
     title = published.title
     if data_dir is not None:
         folder = Path(data_dir)
-        dataset = _read_folder(folder, published, f"{title} from {folder}")
+        found = _read_folder(folder, published, f"{title} from {folder}")
         for other in (_MNIST, _FASHION_MNIST):
-            if other is not published and _idx_digest(dataset.test_images) == other.digests[2]:
+            if other is not published and _idx_digest(found.test_images) == other.digests[2]:
                 raise BadFile(f"{folder} must hold {title}, got {other.title}")
-        return dataset
+        return found._replace(path=folder)
     import pooch
 
     cache = Path(pooch.os_cache("npaae")) / title.lower()
@@ -210,7 +427,7 @@ def _read_folder(
             )
         if n == 0 or labels.max() >= len(published.label_names):
             raise BadFile(f"{folder} must hold at least one image, and labels in 0 … 9")
-    return Dataset._make([*arrays, published.label_names, source])
+    return Dataset._make([*arrays, published.label_names, source, published.title, None])
 
 
 def _read_file(folder: Path, stem: str, digest: str | None) -> HostArray:
@@ -226,7 +443,7 @@ def _read_file(folder: Path, stem: str, digest: str | None) -> HostArray:
 def _idx_digest(array: HostArray) -> str:
     """SHA-256 of the IDX file of a uint8 array: its header, then its bytes."""
     header = bytes((0, 0, 0x08, array.ndim)) + np.array(array.shape, ">u4").tobytes()
-    return hashlib.sha256(header + array.data).hexdigest()
+    return hashlib.sha256(header + np.ascontiguousarray(array).data).hexdigest()
 
 
 def _download(published: _Published, cache: Path) -> None:
@@ -263,7 +480,7 @@ def _unpacked(url: str, output_file: str, _: Any) -> None:
 
     archive = _Capped()
     bar = bool(sys.stderr and sys.stderr.isatty())  # stderr is None if it was closed
-    pooch.HTTPDownloader(progressbar=bar, timeout=_TIMEOUT, chunk_size=_PIECE)(url, archive, None)
+    pooch.HTTPDownloader(progressbar=bar, timeout=_TIMEOUT, chunk_size=2**20)(url, archive, None)
     archive.seek(0)
     with gzip.open(archive) as content, open(output_file, "wb") as target:
         target.write(content.read(_LARGEST_FILE))

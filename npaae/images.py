@@ -1,6 +1,6 @@
 """Images as rows of pixels: what a model takes, and how it is converted."""
 
-from math import isqrt
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -9,33 +9,95 @@ from .backend import Array, HostArray
 from .checks import host_array
 from .errors import InvalidInput
 
+ROUNDING = 4 * float(np.finfo(np.float32).eps)  # by which a computed 0 or 1 may miss
+
+
+def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(height, width) of images, or (features,) of rows, stored in an array of this shape.
+
+    The array's first axis counts the images. A channel axis of length 1, second or last, is
+    dropped. Raises InvalidInput for another number of axes, more channels, and no images.
+    """
+    one, *sizes = shape if shape else (0,)
+    if len(sizes) == 3 and 1 in (sizes[0], sizes[2]):
+        sizes.remove(1)
+    if len(sizes) == 3 and {3, 4} & {sizes[0], sizes[2]}:
+        axis = 3 if sizes[2] in (3, 4) else 1
+        raise InvalidInput(
+            f"images must be grey, got colours of shape {shape}; average them with "
+            f".mean(axis={axis}), and divide by 255 if they are bytes"
+        )
+    if len(sizes) not in (1, 2) or 0 in (one, *sizes):
+        rule = "(n, height, width) or (n, features), with n at least 1"
+        raise InvalidInput(f"images must have shape {rule}, got {shape}")
+    return tuple(sizes)
+
+
+def require_pixels(dtype: np.dtype[Any]) -> None:
+    """Raise InvalidInput unless pixels may have this type."""
+    if dtype != np.uint8 and dtype.kind != "f":
+        remedies = {
+            "b": "; convert them with .astype(np.float32)",
+            "i": "; convert pixels in 0 … 255 with .astype(np.uint8)",
+        }
+        remedy = remedies.get(dtype.kind.replace("u", "i"), "")
+        raise InvalidInput(f"images must be uint8, or floats in [0, 1], got {dtype}{remedy}")
+
 
 def as_rows(images: Array, visible: int) -> Array:
     """The images as a view of shape (n, visible), n ≥ 1: an image per row, pixels in reading order.
 
-    Accepts uint8 in 0 … 255 or floats in [0, 1], of shape (n, visible) or, if `visible` is a
-    square, (n, side, side). Checks only shape and type, so it costs nothing on either backend.
-    Raises InvalidInput for anything else.
+    Accepts uint8 in 0 … 255 or floats in [0, 1], of shape (n, visible) or (n, height, width), or
+    with a channel axis of length 1. Checks only shape and type, so it costs nothing on either
+    backend. Raises InvalidInput for anything else.
     """
-    side = isqrt(visible)
-    shapes = [(visible,)] + ([(side, side)] if side * side == visible else [])
-    rule = " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in shapes)
-    if images.dtype != np.uint8 and images.dtype.kind != "f":
-        raise InvalidInput(f"images must be uint8, or floats in [0, 1], got {images.dtype}")
-    if images.ndim < 2 or images.shape[1:] not in shapes or len(images) == 0:
-        raise InvalidInput(f"images must have shape {rule} with n at least 1, got {images.shape}")
+    require_pixels(images.dtype)
+    if (size := prod(image_shape(images.shape))) != visible:
+        raise InvalidInput(
+            f"images must have {visible} pixels each, as the model has, got shape {images.shape}; "
+            f"make the model with visible={size}"
+        )
     return images.reshape(len(images), visible)
 
 
 def checked_rows(images: Any, visible: int) -> HostArray:
-    """`as_rows` for user input, on the host; also raises InvalidInput for floats outside [0, 1]."""
+    """`as_rows` for user input, on the host; also raises InvalidInput for floats outside [0, 1].
+
+    Floats that miss the interval by rounding are moved into it.
+    """
     rows: HostArray = as_rows(host_array("images", images), visible)
-    if rows.dtype != np.uint8:  # uint8 cannot leave its range
-        low, high = float(rows.min()), float(rows.max())  # NaN if any pixel is
-        if not (low >= 0 and high <= 1):
-            raise InvalidInput(
-                f"images must be uint8, or floats in [0, 1] without NaN, got {low:g} to {high:g}"
+    if rows.dtype == np.uint8:  # which cannot leave its range
+        return rows
+    low, high = float(rows.min()), float(rows.max())  # NaN if any pixel is
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        if low >= 0 and 1 < high <= 255:
+            remedy = f"; divide by {255 if high > 127 else high:g}"
+        elif np.isfinite((low, high)).all():
+            remedy = (
+                ", which the binary cross-entropy needs; scale each feature with "
+                "(x - x.min()) / (x.max() - x.min())"
             )
+        else:
+            remedy = ", without NaN and infinity"
+        raise InvalidInput(
+            f"images must be uint8, or floats in [0, 1], got {low:g} to {high:g}{remedy}"
+        )
+    return rows if low >= 0 and high <= 1 else rows.clip(0, 1)
+
+
+def training_rows(images: Any, visible: int) -> HostArray:
+    """`checked_rows` for images to learn from; also raises InvalidInput for bytes of a small scale.
+
+    Bytes mean 0 … 255. If no pixel of a whole training set reaches 128, the highest bit is never
+    used, and they almost certainly mean something else: 0 and 1, 0 … 16 or percentages. Divided by
+    255, they would train a model of nearly black images.
+    """
+    rows = checked_rows(images, visible)
+    if rows.dtype == np.uint8 and 0 < (high := int(rows.max())) < 128:
+        raise InvalidInput(
+            f"images of uint8 must use the range 0 … 255, got a maximum of {high}; "
+            f"pass images / {high}, or images / 255 if they are that dark"
+        )
     return rows
 
 

@@ -1,4 +1,4 @@
-"""The IDX format and the sources of MNIST. Downloads are tried against servers on the loopback."""
+"""Anybody's files and the sources of MNIST. Downloads are tried against servers on the loopback."""
 
 import gzip
 import hashlib
@@ -17,77 +17,225 @@ import pooch
 import pytest
 
 from npaae import data
-from npaae.errors import BadFile, Unavailable
+from npaae.errors import BadFile, InvalidInput, Unavailable
 
 from .idx_files import STEMS, idx, write_set
+from .layouts import KERAS, LAYOUTS, idx_layout, kmnist, medmnist, npz_layout, some_images
 from .memory import at_most
 
-# The IDX format
+# Anybody's files
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzipped"])
-@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.int32, np.float32, np.float64])
-def test_every_element_type_is_read_gzipped_or_not(tmp_path, dtype, pack):
-    array = np.arange(24).reshape(2, 3, 4).astype(dtype)
-    (tmp_path / "x").write_bytes(pack(idx(array)))
-    got = data.read_idx(str(tmp_path / "x"))
-    np.testing.assert_array_equal(got, array)
-    assert got.dtype == array.dtype
+def assert_holds(dataset, images):
+    for got, expected in zip(dataset[:4], images, strict=True):
+        np.testing.assert_array_equal(got, expected)
 
 
-GOOD = idx(np.arange(6, dtype=np.uint8).reshape(2, 3))
-PACKED = gzip.compress(GOOD)
-DAMAGED = {
-    "empty": b"",
-    "another format": b"<!DOCTYPE html>",
-    "an unknown element type": b"\0\0\x07\x01\0\0\0\x01\0",
-    "cut in its first four bytes": GOOD[:2],
-    "cut in its sizes": GOOD[:6],
-    "an element missing": GOOD[:-1],
-    "a byte too many": GOOD + b"\0",
-    "65 dimensions": b"\0\0\x08\x41" + b"\0\0\0\x01" * 65 + b"\7",
-    "a size of 0 among impossible ones": b"\0\0\x08\x04" + b"\0" * 4 + b"\xff" * 12,
-    "gzipped and cut": PACKED[:-9],
-    "gzipped with bytes behind": PACKED + b"trailing",
-    "gzipped with too many elements": gzip.compress(GOOD + bytes(10)),
-    "gzipped with a wrong checksum": PACKED[:-8] + b"\0" * 4 + PACKED[-4:],
-}
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_usual_layout_is_read_and_named(tmp_path, layout):
+    (name, write), images = LAYOUTS[layout], some_images()
+    path = write(tmp_path, images)
+    dataset = data.load(str(path))
+    assert_holds(dataset, images)
+    assert dataset.label_names == ("0", "1", "2")
+    assert (dataset.name, dataset.path) == (name or tmp_path.name, path)
+    assert dataset.source == f"{dataset.name} from {path}"
 
 
-@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
-def test_a_damaged_file_is_refused_by_name(tmp_path, content):
-    (tmp_path / "images").write_bytes(content)
-    with pytest.raises(BadFile, match="images is"):
-        data.read_idx(tmp_path / "images")
+SETS_IN_ONE_FOLDER = {
+    "prefixes": [idx_layout(f"{x}-train-", f"{x}-test-") for x in ("emnist-byclass", "emnist")],
+    "folders": [idx_layout("train-", "t10k-", folder=f"{x}/raw") for x in ("MNIST", "KMNIST")],
+    "archives": [kmnist, medmnist],
+    "folders of Kaggle": [
+        idx_layout("a-train-", "a-t10k-", nested=True), idx_layout("b-train-", "b-t10k-"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layouts", SETS_IN_ONE_FOLDER.values(), ids=SETS_IN_ONE_FOLDER)
+def test_of_several_sets_one_must_be_named_and_any_path_in_the_message_names_it(tmp_path, layouts):
+    several = [some_images(train=n) for n in (12, 13)]
+    for write, images in zip(layouts, several, strict=True):
+        write(tmp_path, images)
+    with pytest.raises(InvalidInput, match="2 data sets") as refused:
+        data.load(tmp_path)
+    paths = str(refused.value).split(": ")[1].split(", ")
+    counts = [len(data.load(path).train_images) for path in paths]
+    assert sorted(counts) == [12, 13]
+
+
+def test_a_set_in_the_folder_itself_precedes_those_further_down(tmp_path):
+    LAYOUTS["torchvision"][1](tmp_path, some_images(train=13))
+    LAYOUTS["MNIST as published"][1](tmp_path, some_images(train=12))
+    assert len(data.load(tmp_path).train_images) == 12
+
+
+@pytest.mark.parametrize("layout", ["MNIST as published", "a folder per file", "KMNIST"])
+def test_a_file_stands_for_the_files_around_it(tmp_path, layout):
+    LAYOUTS[layout][1](tmp_path, some_images())
+    for file in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert_holds(data.load(file), some_images())
+
+
+def test_a_relative_path_has_the_name_of_its_folder(tmp_path, monkeypatch):
+    LAYOUTS["torchvision"][1](tmp_path, some_images())
+    monkeypatch.chdir(tmp_path / "KMNIST" / "raw")
+    assert data.load(".").name == "KMNIST"
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_without_a_test_part_a_tenth_is_held_out_by_a_fixed_draw_and_that_is_said(
+    tmp_path, labelled
+):
+    images = some_images(train=40)
+    np.savez(tmp_path / "mine.npz", x=images[0], **({"y": images[1]} if labelled else {}))
+    first, again = (data.load(tmp_path / "mine.npz") for _ in range(2))
+    assert (len(first.train_images), len(first.test_images)) == (36, 4)
+    assert_holds(again, first[:4])
+    assert "held out" in first.source
+    together = np.concatenate((first.train_images, first.test_images))
+    rows = {image.tobytes() for image in together}
+    assert rows == {image.tobytes() for image in images[0]}
+    if labelled:
+        place = {image.tobytes(): label for image, label in zip(*images[:2], strict=True)}
+        assert [place[image.tobytes()] for image in first.test_images] == [*first.test_labels]
+    else:
+        assert (first.train_labels, first.test_labels, first.label_names) == (None, None, ())
+
+
+def test_images_for_validation_are_the_test_set_if_there_is_no_other(tmp_path):
+    images = some_images()
+    np.savez(tmp_path / "mine.npz", x_train=images.train_images, x_val=images.test_images)
+    dataset = data.load(tmp_path / "mine.npz")
+    assert_holds(dataset, images._replace(train_labels=None, test_labels=None))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (64, 48), (30,), (1, 1)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_images_have_any_size_and_either_type(tmp_path, size, dtype):
+    images = some_images(size)
+    if dtype != np.uint8:
+        images = images._replace(
+            train_images=(images[0] / 255).astype(dtype),
+            test_images=(images[2] / 255).astype(dtype),
+        )
+    dataset = data.load(npz_layout(*KERAS)(tmp_path, images))
+    assert_holds(dataset, images)
+    assert dataset.train_images.dtype == dtype
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("labels", "names"),
     [
-        gzip.compress(idx(np.zeros((1, 1), np.uint8)) + bytes(2**27)),  # 128 MiB in 130 KiB
-        b"\0\0\x08\x01\x40\0\0\0" + b"\0",  # 1 GiB, the most that a header may promise
-        b"\0\0\x08\x03" + b"\xff" * 12 + b"\0",
+        (np.arange(1, 27), tuple(map(str, range(1, 27)))),
+        (np.array([7, 7, 1000]), ("7", "1000")),
+        (np.array([3]), ("3",)),
+        (np.array(["oak", "elm"]), ("elm", "oak")),
+        (np.array([True, False]), ("0", "1")),
+        (np.array([2**63, 5], np.uint64) - 1, ("4", str(2**63 - 1))),
+        (np.arange(300), tuple(map(str, range(300)))),
     ],
-    ids=["a gzip bomb", "a promised GiB", "a promise beyond any memory"],
 )
-def test_neither_a_gzip_bomb_nor_a_false_promise_takes_memory(tmp_path, content):
-    (tmp_path / "file").write_bytes(content)
-    with at_most(2**22), pytest.raises(BadFile, match="file"):
-        data.read_idx(tmp_path / "file")
+def test_labels_become_0_to_k_in_their_order_and_keep_their_names(labels, names):
+    labels = np.tile(labels, 4)
+    images = np.zeros((len(labels), 2, 2), np.uint8)
+    dataset = data.dataset(images, labels, images[:1], labels[:1])
+    assert dataset.label_names == names
+    numbers_or_texts = labels.astype(int) if labels.dtype == bool else labels
+    assert [names[k] for k in dataset.train_labels] == [*map(str, numbers_or_texts)]
+    assert names[dataset.test_labels[0]] == names[dataset.train_labels[0]]
 
 
-def test_an_array_beyond_the_largest_is_refused_even_if_the_file_is_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "_LARGEST_ARRAY", 5)
-    (tmp_path / "six.gz").write_bytes(PACKED)
-    with pytest.raises(BadFile, match="six"):
-        data.read_idx(tmp_path / "six.gz")
+def test_a_part_may_lack_its_labels(tmp_path):
+    images = some_images()
+    both = data.dataset(*images[:3])
+    assert both.test_labels is None
+    assert both.train_labels.tolist() == images.train_labels.tolist()
+    both = data.dataset(images.train_images, None, *images[2:])
+    assert both.train_labels is None
+    assert both.test_labels.tolist() == images.test_labels.tolist()
 
 
-def test_a_file_that_cannot_be_opened_is_an_os_error(tmp_path):
+@pytest.mark.parametrize("published", [data._MNIST, data._FASHION_MNIST], ids=lambda p: p.title)
+def test_a_published_set_is_recognised_wherever_it_lies(full_set, published):
+    dataset = data.load(full_set(published.title.lower()))
+    assert (dataset.name, dataset.label_names) == (published.title, published.label_names)
+
+
+ONE_IMAGE = np.zeros((1, 3, 3), np.uint8)
+REFUSED = {  # arrays of an archive, and what the sentence says
+    "colours": ({"x_train": np.zeros((6, 4, 4, 3), np.uint8)}, "grey"),
+    "colours first": ({"x_train": np.zeros((6, 3, 4, 4), np.uint8)}, "grey"),
+    "unequal images": ({"x_train": np.array([np.eye(2), [1.0]], object)}, "unequal arrays"),
+    "integers": ({"x_train": np.zeros((6, 4, 4), int)}, r"astype\(np\.uint8\)"),
+    "0 to 255": ({"x_train": np.full((6, 4, 4), 255.0)}, "divide by 255"),
+    "standardised": ({"x_train": np.linspace(-2, 2, 96).reshape(6, 4, 4)}, "scale each feature"),
+    "NaN": ({"x_train": np.full((6, 4, 4), np.nan)}, "without NaN"),
+    "text": ({"x_train": np.array(["a"] * 6)}, "uint8, or floats"),
+    "a number": ({"x_train": np.uint8(3)}, "shape"),
+    "no images": ({"x_train": np.zeros((0, 4, 4), np.uint8)}, "n at least 1"),
+    "no pixels": ({"x_train": np.zeros((6, 0, 4), np.uint8)}, "shape"),
+    "five axes": ({"x_train": np.zeros((6, 1, 1, 4, 4), np.uint8)}, "shape"),
+    "too few to hold out": ({"x_train": np.zeros((3, 4, 4), np.uint8)}, "at least 4"),
+    "two sizes": ({"x_train": ONE_IMAGE, "x_test": np.zeros((1, 3, 4), np.uint8)}, "one size"),
+    "no training images": ({"x_test": ONE_IMAGE}, "training images"),
+    "labels of another number": ({"x_train": np.zeros((6, 3), np.uint8), "y_train": [1]}, "labels"),
+    "one-hot labels": ({"x_train": np.zeros((6, 3), np.uint8), "y_train": np.eye(6)}, "labels"),
+    "labels as floats": (
+        {"x_train": np.zeros((6, 3), np.uint8), "y_train": np.ones(6)}, r"astype\(int\)",
+    ),
+    "negative labels": ({"x_train": np.zeros((6, 3), np.uint8), "y_train": [-1] * 6}, "got -1"),
+    "labels as objects": (
+        {"x_train": np.zeros((6, 3), np.uint8), "y_train": np.array([None] * 6)}, "objects",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arrays", "words"), REFUSED.values(), ids=REFUSED)
+def test_what_no_model_can_learn_from_is_refused_in_a_sentence(tmp_path, arrays, words):
+    np.savez(tmp_path / "mine.npz", **arrays)
+    with pytest.raises(BadFile, match=rf"mine\.npz.*{words}") as refused:
+        data.load(tmp_path / "mine.npz")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"images": np.zeros((40, 224, 224, 3), np.uint8)},
+        {"images": np.zeros((40, 224, 224), np.int32)},
+        {"images": np.zeros((4, 2, 2), np.uint8), "labels": np.zeros(2**23, np.uint8)},
+        {"images": np.zeros((4, 2, 2), np.uint8), "labels": np.zeros((4, 2**21), np.uint8)},
+    ],
+    ids=["colours", "integers", "too many labels", "too many columns"],
+)
+def test_what_its_header_betrays_is_refused_before_it_takes_memory(tmp_path, arrays):
+    np.savez_compressed(tmp_path / "mine.npz", **arrays)
+    with at_most(2**22), pytest.raises(BadFile, match=r"mine\.npz: "):
+        data.load(tmp_path / "mine.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 and no more", b"something else"])
+def test_a_file_that_is_no_archive_is_refused_by_name(tmp_path, content):
+    (tmp_path / "mine.npz").write_bytes(content)
+    for path in (tmp_path, tmp_path / "mine.npz"):
+        with pytest.raises(BadFile, match=r"mine\.npz"):
+            data.load(path)
+
+
+@pytest.mark.parametrize("name", ["train-labels-idx1-ubyte", "notes.txt", "theta.npz"])
+def test_what_holds_no_images_is_unavailable(tmp_path, name):
+    np.savez(tmp_path / "theta.npz", theta=np.zeros(3))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(3, np.uint8)))
+    (tmp_path / "notes.txt").touch()
+    for path in (tmp_path, tmp_path / name):
+        with pytest.raises(Unavailable, match=re.escape(str(path))):
+            data.load(path)
+
+
+def test_a_path_that_does_not_exist_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
-        data.read_idx(tmp_path / "nothing")
-    with pytest.raises((IsADirectoryError, PermissionError)):  # the second on Windows
-        data.read_idx(tmp_path)
+        data.load(tmp_path / "nothing")
 
 
 # Named folders and the sample
@@ -255,6 +403,7 @@ def test_a_download_is_kept_and_the_next_call_needs_no_network(publish, serve, c
         assert np.array_equal(again, expected)
 
 
+PACKED = gzip.compress(idx(np.arange(6, dtype=np.uint8)))
 BAD_MIRRORS = {
     "missing": answering(404, b"no such file"),
     "html": answering(200, b"<html>please log in</html>"),
