@@ -1,7 +1,8 @@
-"""Epochs of shuffled mini-batches, as a generator: the caller decides how to use each record."""
+"""Epochs of shuffled mini-batches, as an iterator: the caller decides how to use each record."""
 
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from .backend import Array, HostArray, to_host
 from .categorical import CategoricalAutoencoder
 from .checks import WHOLE, host_array
 from .errors import Diverged, InvalidInput
-from .images import checked_rows, unit_interval
+from .images import checked_rows, training_rows, unit_interval
 from .losses import bce_with_logits
 from .model import ROWS_AT_ONCE, AdversarialAutoencoder
 
@@ -41,6 +42,40 @@ class Record(NamedTuple):
     smoothness: float | None = None
 
 
+class Records(Iterator[Record]):
+    """The records of the epochs to come: reading the next one trains that epoch.
+
+    Its length is the number of records that are left. If it is thrown away before the first is
+    read, nothing has been trained, and it warns, as a coroutine does that was never awaited.
+    `close` throws it away without a warning.
+    """
+
+    def __init__(self, epochs: Generator[Record, None, None], left: int) -> None:
+        self._epochs, self._left, self._unread = epochs, left, left > 0
+
+    def __next__(self) -> Record:
+        self._unread = False
+        record = next(self._epochs)
+        self._left -= 1
+        return record
+
+    def __len__(self) -> int:
+        return self._left
+
+    def __repr__(self) -> str:
+        return f"<{self._left} epochs to train: for record in npaae.train(…): …>"
+
+    def close(self) -> None:
+        """End the training here."""
+        self._unread, self._left = False, 0
+        self._epochs.close()
+
+    def __del__(self) -> None:
+        if self._unread:
+            advice = "loop over what it returns: for record in npaae.train(…): …"
+            warnings.warn(f"train has trained nothing; {advice}", RuntimeWarning, stacklevel=2)
+
+
 def train(
     model: AdversarialAutoencoder,
     train_images: Any,
@@ -50,10 +85,11 @@ def train(
     test_images: Any = None,
     epochs: int = 100,
     batch_size: int = 100,
-) -> Iterator[Record]:
-    """Train for `epochs` more epochs, yielding a Record after each, with the model up to date.
+) -> Records:
+    """Train for `epochs` more epochs as the records are read, a Record after each epoch.
 
-    Images are as in `AdversarialAutoencoder.encode`. They are moved to the backend once, as they
+    Images are as in `AdversarialAutoencoder.encode`; training images of uint8 must reach 128, or
+    they mean another range than 0 … 255. They are moved to the backend once, as they
     are, and converted batch by batch. Each epoch visits every image once, in a new order; the last
     batch may be smaller. Order, masks and the prior's draws depend only on the model's seed and the
     number of the epoch, so a loaded model continues as if training had never stopped.
@@ -73,7 +109,7 @@ def train(
     """
     epochs = checks.integer("epochs", epochs, 0)
     batch_size = checks.integer("batch_size", batch_size, 1)
-    rows = model.xp.asarray(checked_rows(train_images, model.visible))
+    rows = model.xp.asarray(training_rows(train_images, model.visible))
     test_rows = None
     if test_images is not None:
         test_rows = model.xp.asarray(checked_rows(test_images, model.visible))
@@ -88,7 +124,8 @@ def train(
             epochs=epochs,
             batch_size=batch_size,
         )
-    return _epochs(model, rows, row_labels, known, test_rows, epochs, batch_size)
+    records = _epochs(model, rows, row_labels, known, test_rows, epochs, batch_size)
+    return Records(records, epochs)
 
 
 def _checked_labels(model: AdversarialAutoencoder, labels: Any, n: int) -> Array | None:
@@ -148,7 +185,7 @@ def _epochs(
     test_rows: Array | None,
     epochs: int,
     batch_size: int,
-) -> Iterator[Record]:
+) -> Generator[Record, None, None]:
     sizes = [min(batch_size, len(rows) - first) for first in range(0, len(rows), batch_size)]
     for _ in range(epochs):
         epoch = model.epoch + 1

@@ -52,6 +52,31 @@ def test_no_epochs_are_no_records_and_move_nothing(small_model, images):
     np.testing.assert_array_equal(model.theta, before)
 
 
+def test_training_that_nobody_reads_warns_that_nothing_was_trained(small_model, images):
+    with pytest.warns(RuntimeWarning, match="trained nothing"):
+        npaae.train(small_model(), images, epochs=2)
+
+
+@pytest.mark.parametrize("use", [next, list, npaae.training.Records.close])
+def test_training_that_is_read_or_closed_does_not_warn(small_model, images, use):
+    use(npaae.train(small_model(), images, epochs=2))
+
+
+def test_the_length_is_the_number_of_records_left(small_model, images):
+    records = npaae.train(small_model(), images, epochs=2)
+    assert len(records) == 2
+    for left in (1, 0):
+        next(records)
+        assert len(records) == left
+    assert next(records, "the end") == "the end"
+
+
+@pytest.mark.parametrize("images", [np.eye(9, dtype=np.uint8), np.full((2, 9), 16, np.uint8)])
+def test_bytes_of_a_small_scale_are_refused_before_training(small_model, images):
+    with pytest.raises(InvalidInput, match=r"^images"):
+        npaae.train(small_model(), images)
+
+
 def test_the_same_seed_trains_the_same_and_another_does_not(small_model, images):
     def final(seed):
         model = small_model(seed=seed)
@@ -142,10 +167,10 @@ def test_ranks_compare_all_that_they_are_handed(small_model, images, one_rank):
     model, labels = small_model(**CLASSES, comm=one_rank), np.zeros(25, int)
     usual = {"labels": labels, "test_images": images, "epochs": 1, "batch_size": 10}
     others = {"labels": labels + 1, "test_images": images[1:], "epochs": 2, "batch_size": 11}
-    npaae.train(model, images, **usual)
-    npaae.train(model, images[::-1], **usual)
+    npaae.train(model, images, **usual).close()
+    npaae.train(model, images[::-1], **usual).close()
     for name, value in others.items():
-        npaae.train(model, images, **usual | {name: value})
+        npaae.train(model, images, **usual | {name: value}).close()
     assert len(set(one_rank.digests)) == 6
 
 
