@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial, update_wrapper, wraps
 from math import prod
+from threading import Lock
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -110,13 +111,49 @@ def blas_threads(xp: ModuleType, multiplications: int) -> Iterator[None]:
 
     multiplications: the number in one pass through the networks, batch size · parameters. Below 1e8
     a second thread gains nothing, and two programs on two cores slow each other down. Setting
-    OPENBLAS_NUM_THREADS or OMP_NUM_THREADS overrides this.
+    OPENBLAS_NUM_THREADS or OMP_NUM_THREADS overrides this. The limit is the process's: it also
+    applies to whatever else the process computes at the time.
     """
     if xp is not np or multiplications >= 10**8 or _threads_chosen():
         yield
         return
-    with _thread_pools().limit(limits=1, user_api="blas"):
+    with _one_thread:
         yield
+
+
+class _OneThread:
+    """The limit of one thread, for blocks that may overlap if they run in several threads.
+
+    The first block sets the limit, and whichever ends last restores what the first found.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.blocks = Lock(), 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.blocks == 0:
+                self._take_control()
+                self.limit = _thread_pools().limit(limits=1, user_api="blas")
+            self.blocks += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.blocks -= 1
+            if self.blocks == 0:
+                self._take_control()
+                self.limit.restore_original_limits()
+                self._take_control()  # and leave it to no thread
+
+    @staticmethod
+    def _take_control() -> None:
+        """Let this thread set limits, of which threadpoolctl ignores all but one thread's."""
+        from threadpoolctl import OpenBLASController
+
+        OpenBLASController.clear_controlling_thread(force=True)
+
+
+_one_thread = _OneThread()
 
 
 def one_blas_thread() -> None:

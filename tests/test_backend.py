@@ -1,4 +1,5 @@
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -138,6 +139,18 @@ def test_small_products_have_one_thread_and_give_the_others_back_whatever_happen
 
 
 @pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("first_to_end", [0, 1])
+def test_of_two_blocks_that_overlap_the_last_to_end_gives_the_threads_back(first_to_end):
+    blocks = [blas_threads(np, 1), blas_threads(np, 1)]  # as of two trainings in two threads
+    for block in blocks:
+        block.__enter__()
+    blocks.pop(first_to_end).__exit__(None, None, None)
+    assert threads() == {1}
+    blocks.pop().__exit__(None, None, None)
+    assert threads() == {2}
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(
     ("xp", "multiplications", "chosen"),
     [(np, 10**8, ()), (SimpleNamespace(), 1, ()), *((np, 1, [name]) for name in USERS)],
@@ -171,6 +184,22 @@ def test_small_models_train_on_one_thread_and_between_two_epochs_the_users_are_b
     for record in npaae.train(model, images, test_images=images, epochs=2):
         assert threads() == {2}
         assert watch.seen == [{1}] * 3 * record.epoch  # two passes of training, one of evaluation
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_two_trainings_in_two_threads_equal_one_and_leave_the_users_threads():
+    images = np.random.default_rng(0).random((200, 784))
+
+    def theta(_):
+        model = npaae.AdversarialAutoencoder(hidden=(64, 32))
+        list(npaae.train(model, images, epochs=3))
+        return model.theta
+
+    alone = theta(None)
+    with ThreadPoolExecutor(2) as pool:
+        for together in pool.map(theta, range(4)):
+            np.testing.assert_array_equal(together, alone)
+    assert threads() == {2}
 
 
 @pytest.mark.usefixtures("two_threads")
