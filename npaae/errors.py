@@ -9,6 +9,9 @@ Python programmer expects.
 class UserError(Exception):
     """A mistake that the user can fix: the message names the argument or file, rule and value."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
 
 class InvalidInput(UserError, ValueError):
     """An argument outside its range, or an array of the wrong shape, type or values."""
@@ -19,7 +22,7 @@ class BadFile(UserError, ValueError):
 
 
 class CannotWrite(UserError, OSError):
-    """A file that cannot be written, as on a full disk. The old file is intact."""
+    """A file that cannot be written, as on a full disk."""
 
 
 class Unavailable(UserError, RuntimeError):
@@ -33,3 +36,13 @@ class Diverged(UserError, ArithmeticError):
 def one_line(error: Exception) -> str:
     """The message of an exception on one line."""
     return f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+
+
+_LONGEST = 2_000  # characters of a message; a file may hold a value of any length
+
+
+def printable(message: str) -> str:
+    """The message in its first and last characters, those that would move a cursor escaped."""
+    if len(message) > _LONGEST:
+        message = f"{message[: _LONGEST - 500]} … {message[-490:]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)

@@ -7,7 +7,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from .. import checks
 from ..backend import BACKENDS
-from ..errors import InvalidInput
+from ..errors import InvalidInput, printable
 from .run import read_config, settings
 
 
@@ -60,7 +60,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with the message and status 2."""
-        self.exit(2, f"{self.prog}: error: {message}; --help lists the flags\n")
+        self.exit(2, f"{self.prog}: error: {printable(message)}; --help lists the flags\n")
 
 
 Flag: TypeAlias = tuple[str, Any, dict[str, Any]]  # meaning, default, options of argparse

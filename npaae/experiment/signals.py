@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from .. import parallel
-from ..errors import InvalidInput, UserError
+from ..errors import InvalidInput, UserError, printable
 from ..parallel import SIGNALS
 
 
@@ -85,7 +85,7 @@ def _no_signal_lost() -> Iterator[None]:
 def _fail(message: str, status: int = 1) -> NoReturn:
     _flush()
     with suppress(OSError):
-        print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
+        print(f"{Path(sys.argv[0]).name}: error: {printable(message)}", file=sys.stderr)
     sys.exit(status)
 
 
