@@ -1,4 +1,4 @@
-"""Saved models, and files that are replaced atomically.
+"""Saved and copied models, and files that are replaced atomically.
 
 A model is an .npz archive of plain arrays, which `numpy.load` opens without pickle:
 
@@ -12,6 +12,7 @@ A model is an .npz archive of plain arrays, which `numpy.load` opens without pic
 
 import json
 import os
+import pickle
 import stat
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -145,6 +146,66 @@ def _restore(model: "AdversarialAutoencoder", saved: Mapping[str, HostArray]) ->
         rate = saved[f"{name}.learning_rate"][()]  # a schedule may have reached 0
         adam.learning_rate = checks.non_negative(f"{name}.learning_rate", rate)
     model.epoch = checks.integer("epoch", saved["epoch"], 0)
+
+
+# Copies in memory: the class makes the networks, as in `load`, and then they get the numbers.
+
+
+def contents(model: "AdversarialAutoencoder") -> tuple[Any, ...]:
+    """The arguments with which `rebuilt` makes another model of this one.
+
+    Raises InvalidInput if several ranks train it.
+    """
+    if model.ranks:
+        raise InvalidInput("comm must be None in a model that is copied; save and load it instead")
+    arguments = model.config | {"prior": model.prior, "backend": model.xp.__name__}
+    arrays = {"gradient": model.gradient, **model.arrays()}
+    on_host = {name: to_host(array) for name, array in arrays.items()}
+    shared = {"xp", "parameters", "gradient", "m", "v"}  # the rest of an Adam are numbers
+    adams = {
+        name: {key: value for key, value in vars(adam).items() if key not in shared}
+        for name, adam in model.adams().items()
+    }
+    return type(model), arguments, _kinds_of_layers(model), on_host, adams, model.epoch
+
+
+def rebuilt(
+    kind: type[Model],
+    arguments: Mapping[str, Any],
+    layers: list[type],
+    arrays: Mapping[str, HostArray],
+    adams: Mapping[str, Mapping[str, Any]],
+    epoch: int,
+) -> Model:
+    """The model that `contents` describes, with arrays of its own."""
+    model = kind(**arguments)
+    if _kinds_of_layers(model) != layers:
+        raise InvalidInput(
+            f"the layers of a model that is copied must be those that {kind.__name__}.networks "
+            "makes; override that method instead of changing them"
+        )
+    for name, array in {"gradient": model.gradient, **model.arrays()}.items():
+        array[...] = model.xp.asarray(arrays[name])
+    for name, adam in model.adams().items():
+        vars(adam).update(adams[name])
+    model.epoch = epoch
+    return model
+
+
+def _kinds_of_layers(model: "AdversarialAutoencoder") -> list[type]:
+    networks = (model.encoder, model.decoder, model.discriminator)
+    return [type(layer) for network in networks for layer in network.layers]
+
+
+def require_picklable(name: str, value: Any) -> None:
+    """Raise InvalidInput for a value that pickle cannot store."""
+    try:
+        pickle.dumps(value)
+    except Exception as error:  # pickle raises several kinds of error
+        raise InvalidInput(
+            f"{name} must be one that pickle can store, such as a function at the top level of a "
+            f"module, got {value!r}"
+        ) from error
 
 
 _PARTIAL = ".partial"

@@ -14,6 +14,7 @@ arXiv:1511.05644; S. Das, "Adversarial Autoencoders" (course report, 2019), whos
 losses, dropout and learning rates are the defaults.
 """
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -144,6 +145,14 @@ class AdversarialAutoencoder:
         self.reconstruction_adam = self._adam(autoencoder, lr_reconstruction)
         self.discriminator_adam = self._adam(discriminator, lr_regularization)
         self.generator_adam = self._adam(encoder, lr_regularization)
+
+    def __repr__(self) -> str:
+        """The class, the sizes of the encoder, the prior, the epoch and the size of `theta`."""
+        sizes = " → ".join(map(str, self.layer_sizes(self.config)[0]))
+        kinds = [f"{self.config[k]} {k}" for k in ("classes", "categories") if self.config.get(k)]
+        prior = getattr(self.prior, "__name__", None) or repr(self.prior)
+        state = (f"prior {prior}", f"epoch {self.epoch}", f"{self.theta.size:,} parameters")
+        return f"{type(self).__name__}({', '.join((sizes, *kinds, *state))})"
 
     @staticmethod
     def layer_sizes(config: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
@@ -387,7 +396,7 @@ class AdversarialAutoencoder:
         pieces = (rows[i : i + ROWS_AT_ONCE] for i in range(0, len(rows), ROWS_AT_ONCE))
         return np.concatenate([to_host(function(self.xp.asarray(piece))) for piece in pieces])
 
-    # Saving
+    # Saving and copying
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the whole model, optimisers included, to `path` (usually .npz).
@@ -415,6 +424,24 @@ class AdversarialAutoencoder:
         be read, and InvalidInput if a prior is needed but missing, or does not work.
         """
         return checkpoint.load(cls, path, backend, prior, comm)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A whole, independent model. Its next epoch is the same as this one's, bit for bit.
+
+        Raises InvalidInput if several ranks train the model, or if its layers are not those that
+        `networks` makes.
+        """
+        copied: Self = checkpoint.rebuilt(*copy.deepcopy(checkpoint.contents(self), memo))
+        return copied
+
+    def __copy__(self) -> Self:
+        """The same: two models cannot share layers, which are views of one `theta`."""
+        return copy.deepcopy(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The same for `pickle`; raises InvalidInput also for a prior that it cannot store."""
+        checkpoint.require_picklable("prior", self.prior)
+        return checkpoint.rebuilt, checkpoint.contents(self)
 
     def adams(self) -> dict[str, Adam]:
         """The three optimisers by name."""

@@ -1,7 +1,9 @@
-"""Saved models: what `load` returns, what it refuses, and that no crash leaves half a file."""
+"""Saved and copied models: that they are whole, what is refused, that no file is left in halves."""
 
+import copy
 import json
 import os
+import pickle
 import zipfile
 from unittest.mock import Mock
 
@@ -9,9 +11,16 @@ import numpy as np
 import pytest
 
 import npaae
-from npaae import AdversarialAutoencoder, BadFile, CannotWrite, InvalidInput, checkpoint
+from npaae import (
+    AdversarialAutoencoder,
+    BadFile,
+    CannotWrite,
+    CategoricalAutoencoder,
+    InvalidInput,
+    checkpoint,
+)
 from npaae.checkpoint import remove_partial, replacing
-from npaae.layers import perceptron
+from npaae.layers import ReLU, named_parameters, perceptron
 from npaae.priors import gaussian, gaussian_mixture
 
 from .layer_norm import NormalisedAutoencoder
@@ -144,6 +153,88 @@ def test_a_damaged_file_is_not_blamed_on_the_prior_that_is_given(saved):
     rewrite("config", 2, entry="dropout")
     with pytest.raises(BadFile, match="dropout"):
         AdversarialAutoencoder.load(path, prior=gaussian())
+
+
+# Copies
+
+
+def pickled(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+each_copy = pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, pickled])
+
+
+@each_copy
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [*KINDS.values(), (CategoricalAutoencoder, {"head_distance": 3.0})],
+    ids=[*KINDS, "categories"],
+)
+def test_a_copy_trains_on_as_the_model_does_and_each_is_independent(copied, kind, arguments):
+    model = trained(kind(**SMALL | arguments))
+    other = copied(model)
+    assert type(other) is kind
+    np.testing.assert_array_equal(other.gradient, model.gradient)
+    assert_equal(other, model)
+    trained(other)
+    assert model.epoch == 2
+    assert_equal(other, trained(model))
+
+
+@each_copy
+def test_the_layers_of_a_copy_are_views_of_its_own_theta(copied):
+    model = AdversarialAutoencoder(**SMALL)
+    other = copied(model)
+    other.theta[:] = np.arange(other.theta.size)
+    parameters = [getattr(layer, name).ravel() for layer, name in all_parameters(other)]
+    np.testing.assert_array_equal(np.concatenate(parameters), other.theta)
+    assert not np.array_equal(model.theta, other.theta)
+
+
+def all_parameters(model):
+    for network in (model.encoder, model.decoder, model.discriminator):
+        for _, layer, name in named_parameters(network):
+            yield layer, name
+
+
+@each_copy
+def test_a_copy_keeps_what_a_schedule_has_set(copied):
+    model = AdversarialAutoencoder(**SMALL)
+    model.generator_adam.learning_rate, model.discriminator_adam.beta1 = 0.0, 0.5
+    other = copied(model)
+    assert other.generator_adam.learning_rate == 0.0
+    assert other.discriminator_adam.beta1 == 0.5
+
+
+def test_a_prior_that_has_no_name_can_be_copied_but_not_pickled():
+    model = AdversarialAutoencoder(**SMALL, prior=lambda rng, n, dim: rng.random((n, dim)))
+    assert copy.deepcopy(model).prior is model.prior
+    with pytest.raises(InvalidInput, match=r"^prior must"):
+        pickle.dumps(model)
+
+
+@each_copy
+def test_a_model_that_ranks_train_is_not_copied(copied):
+    model = AdversarialAutoencoder(**SMALL)
+    model.ranks = "of an mpi4py communicator"
+    with pytest.raises(InvalidInput, match=r"^comm must"):
+        copied(model)
+
+
+@each_copy
+def test_layers_that_the_class_does_not_make_are_not_lost_in_silence(copied):
+    model = AdversarialAutoencoder(**SMALL)
+    model.encoder.layers.append(ReLU(np))
+    with pytest.raises(InvalidInput, match=r"AdversarialAutoencoder\.networks"):
+        copied(model)
+
+
+def test_joblib_stores_a_model(tmp_path):
+    joblib = pytest.importorskip("joblib")
+    model = trained(AdversarialAutoencoder(**SMALL))
+    joblib.dump(model, tmp_path / "model.joblib")
+    assert_equal(joblib.load(tmp_path / "model.joblib"), model)
 
 
 # Files that are something else, or damaged

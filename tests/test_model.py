@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from npaae import AdversarialAutoencoder, InvalidInput, priors
+from npaae import AdversarialAutoencoder, CategoricalAutoencoder, InvalidInput, priors
 from npaae.backend import SAMPLE, random_stream
 
 from .memory import at_most
@@ -35,6 +35,20 @@ def test_the_arguments_left_out_are_the_documented_ones():
         "prior": {"name": "gaussian", "std": 5.0}, "dropout": 0.25, "discriminator_dropout": 0.2,
         "lr_reconstruction": 5e-4, "lr_regularization": 1e-4, "dtype": "float32", "seed": 0,
     }  # fmt: skip
+
+
+def test_a_models_repr_says_what_it_is_in_a_line():
+    assert repr(AdversarialAutoencoder(prior=priors.gaussian(std=2.0), hidden=(256, 128))) == (
+        "AdversarialAutoencoder(784 → 256 → 128 → 2, prior gaussian(std=2.0), epoch 0, "
+        "502,803 parameters)"
+    )
+    assert "(9 → 7 → 12, 10 categories, prior half, " in repr(
+        CategoricalAutoencoder(hidden=(7,), visible=9, latent=2, prior=half)
+    )
+
+
+def half(rng, n, dim):
+    return abs(rng.standard_normal((n, dim)))
 
 
 def test_the_smallest_model_has_one_of_everything():
