@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .backend import HostArray
+from .checkpoint import replacing
 from .checks import host_array
 from .errors import BadFile, InvalidInput, Unavailable, one_line
 from .formats import members, stored
@@ -400,9 +401,9 @@ def _load(published: _Published, data_dir: str | os.PathLike[str] | None) -> Dat
             if other is not published and _idx_digest(found.test_images) == other.digests[2]:
                 raise BadFile(f"{folder} must hold {title}, got {other.title}")
         return found._replace(path=folder)
-    import pooch
+    import platformdirs
 
-    cache = Path(pooch.os_cache("npaae")) / title.lower()
+    cache = platformdirs.user_cache_path("npaae") / title.lower()
     for folder in (cache, *map(Path, published.system_folders)):
         try:
             return _read_folder(folder, published, f"{title} from {folder}", published.digests)
@@ -447,49 +448,44 @@ def _idx_digest(array: HostArray) -> str:
 
 
 def _download(published: _Published, cache: Path) -> None:
-    """Fetch the four files into the cache, each from the first mirror that has it as published."""
-    import pooch
-    from requests.exceptions import RequestException
-
-    pooch.get_logger().setLevel("WARNING")
+    """Fetch the missing files into the cache, each from the first mirror that has it."""
     print(f"Downloading {published.title} to {cache}", file=sys.stderr)
-    for stem, digest in zip(_STEMS, published.digests, strict=True):
-        failures = []
-        for mirror in published.mirrors:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        for stem, digest in zip(_STEMS, published.digests, strict=True):
             try:
-                # pooch writes to a temporary name, checks the digest, then renames
-                pooch.retrieve(f"{mirror}{stem}.gz", digest, stem, cache, downloader=_unpacked)
-                break
-            except RequestException as error:  # its message fills several lines
-                reason = getattr(error.response, "status_code", type(error).__name__)
-                failures.append(f"{mirror} ({reason})")
-            except (ValueError, EOFError, zlib.error, gzip.BadGzipFile):
-                failures.append(f"{mirror} (not the published file)")
-            except OSError as error:
-                raise Unavailable(f"{cache} cannot be written: {one_line(error)}") from error
-        else:
-            raise Unavailable(
-                f"{published.title} cannot be downloaded: tried {' and '.join(failures)}; connect "
-                "to the network, or pass the folder of its four IDX files as data_dir"
-            )
+                _read_file(cache, stem, digest)
+            except (BadFile, Unavailable):
+                content = _fetched(published, stem, digest)
+                with replacing(cache / stem) as file:
+                    file.write(content)
+    except OSError as error:
+        raise Unavailable(f"{cache} cannot be used: {one_line(error)}") from error
 
 
-def _unpacked(url: str, output_file: str, _: Any) -> None:
-    """A pooch downloader that stores the decompressed file, so that pooch checks its digest."""
-    import pooch
+def _fetched(published: _Published, stem: str, digest: str) -> bytes:
+    """The content of a published file, from the first mirror that has it."""
+    from requests import RequestException
+    from urllib3.exceptions import HTTPError
 
-    archive = _Capped()
-    bar = bool(sys.stderr and sys.stderr.isatty())  # stderr is None if it was closed
-    pooch.HTTPDownloader(progressbar=bar, timeout=_TIMEOUT, chunk_size=2**20)(url, archive, None)
-    archive.seek(0)
-    with gzip.open(archive) as content, open(output_file, "wb") as target:
-        target.write(content.read(_LARGEST_FILE))
+    from .download import fetched
 
-
-class _Capped(io.BytesIO):
-    """A buffer that rejects a download that is too long."""
-
-    def write(self, piece: Any, /) -> int:
-        if self.tell() + len(piece) > _LARGEST_FILE:
-            raise ValueError("the download is longer than any published file")
-        return super().write(piece)
+    failures = []
+    for mirror in published.mirrors:
+        try:
+            packed = fetched(f"{mirror}{stem}.gz", timeout=_TIMEOUT, largest=_LARGEST_FILE)
+            content = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(_LARGEST_FILE)
+            if hashlib.sha256(content).hexdigest() == digest:
+                return content
+            failures.append(f"{mirror} (not the published file)")
+        except RequestException as error:  # its message fills several lines
+            reason = getattr(error.response, "status_code", type(error).__name__)
+            failures.append(f"{mirror} ({reason})")
+        except (HTTPError, TimeoutError) as error:
+            failures.append(f"{mirror} ({type(error).__name__})")
+        except (ValueError, EOFError, zlib.error, gzip.BadGzipFile):
+            failures.append(f"{mirror} (not the published file)")
+    raise Unavailable(
+        f"{published.title} cannot be downloaded: tried {' and '.join(failures)}; connect to the "
+        "network, or pass the folder of its four IDX files as data_dir"
+    )

@@ -13,10 +13,10 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
-import pooch
+import platformdirs
 import pytest
 
-from npaae import data
+from npaae import data, download
 from npaae.errors import BadFile, InvalidInput, Unavailable
 
 from .idx_files import STEMS, idx, write_set
@@ -318,7 +318,7 @@ def test_the_sources_are_those_that_are_published():
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
     """The folder of MNIST in an empty cache: no test touches the user's."""
-    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / "cache" / name)
     return tmp_path / "cache" / "npaae" / "mnist"
 
 
@@ -439,6 +439,62 @@ def test_a_mirror_that_does_not_answer_is_given_up(publish, monkeypatch):
             data.mnist()
 
 
+@pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["header", "body"])
+def test_a_mirror_of_a_few_bytes_a_second_is_given_up(publish, monkeypatch, beginning):
+    """It is never silent for long, so no timeout of one answer ends it."""
+
+    def trickle():
+        connection, _ = server.accept()
+        with connection, suppress(OSError):  # when the client hangs up
+            connection.sendall(beginning)
+            while not ended.wait(0.05):
+                connection.sendall(b"x")
+
+    ended = threading.Event()
+    monkeypatch.setattr(download, "PATIENCE", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        publish(mirrors=[f"http://127.0.0.1:{server.getsockname()[1]}/"])
+        with pytest.raises(Unavailable, match="Timeout"):
+            data.mnist()
+        ended.set()
+        thread.join()
+
+
+def test_what_a_mirror_calls_encoded_is_not_decoded_on_the_way(publish, serve, monkeypatch):
+    """Decoding may multiply a few bytes by a thousand, twice if they are packed twice."""
+    monkeypatch.setattr(data, "_LARGEST_FILE", 2**20)
+    bomb = gzip.compress(gzip.compress(bytes(2**26)))
+
+    class Encoded(Mirror):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip, gzip")
+            self.send_header("Content-Length", str(len(bomb)))
+            self.end_headers()
+            self.wfile.write(bomb)
+
+    publish(mirrors=[serve(Encoded)])
+    with at_most(2**22), pytest.raises(Unavailable):
+        data.mnist()
+
+
+def test_a_file_that_is_already_in_the_cache_is_not_fetched_again(publish, serve, cache):
+    asked = []
+
+    class Noting(Mirror):
+        def do_GET(self):
+            asked.append(self.path)
+            super().do_GET()
+
+    publish(mirrors=[serve(Noting)])
+    data.mnist()
+    (cache / STEMS[1]).unlink()
+    data.mnist()
+    assert asked == [f"/{stem}.gz" for stem in (*STEMS, STEMS[1])]
+
+
 class Endless(Mirror):
     def do_GET(self):
         self.send_response(200)
@@ -484,8 +540,8 @@ def test_two_processes_that_download_at_once_both_succeed(publish, serve, cache)
 
     publish(mirrors=[serve(Slow)], train=500)
     program = (
-        "import pooch\nfrom npaae import data\n"
-        f"pooch.os_cache = lambda name: {str(cache.parent)!r}\n"
+        "import pathlib, platformdirs\nfrom npaae import data\n"
+        f"platformdirs.user_cache_path = lambda name: pathlib.Path({str(cache.parent)!r})\n"
         f"data._MNIST = data._Published(*{tuple(data._MNIST)!r})\n"
         "print(len(data.mnist().train_images))"
     )
