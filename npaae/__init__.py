@@ -1,7 +1,16 @@
 """npaae: an adversarial autoencoder with handwritten gradients, in NumPy or CuPy.
 
-`npaae.plots`, which needs matplotlib, and `npaae.experiment`, the program around the library, are
-not imported here.
+    import npaae
+
+    digits = npaae.data.mnist_sample()
+    model = npaae.AdversarialAutoencoder()
+    for record in npaae.train(model, digits.train_images, epochs=20):
+        print(record)
+    images = model.sample(100)
+
+The mathematics is in `npaae.layers`, `npaae.losses`, `npaae.optim` and the three phases of
+`AdversarialAutoencoder`; that of the second model is in `npaae.categorical`. `npaae.plots`, which
+needs matplotlib, and `npaae.experiment`, the program around the library, are not imported here.
 """
 
 from . import data, gradcheck, layers, losses, metrics, optim, parallel, priors
