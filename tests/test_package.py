@@ -1,10 +1,14 @@
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 from textwrap import dedent
+from zipfile import ZipFile
+
+import pytest
 
 import npaae
 
@@ -50,3 +54,38 @@ def test_the_code_on_the_front_page_runs(tmp_path, monkeypatch):
         exec(dedent(block).replace("epochs=20", "epochs=1"), names)
     assert names["novel"].shape == (100, 784)
     assert (tmp_path / "model.npz").exists()
+
+
+PROGRAM = """
+import sys
+sys.path.append(sys.argv[1])
+import npaae
+images = npaae.data.mnist_sample().train_images[:100]
+model = npaae.AdversarialAutoencoder(hidden=(4,))
+print(*npaae.train(model, images, test_images=images, epochs=1))
+model.save("model.npz")
+print(npaae.AdversarialAutoencoder.load("model.npz").sample(3).shape, npaae.__file__)
+"""
+
+
+@pytest.mark.slow
+def test_a_wheel_trains_with_numpy_and_threadpoolctl_alone(tmp_path):
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
+    built = subprocess.run([*pip, str(PACKAGE.parent)], capture_output=True, text=True)
+    if "No matching distribution found for hatchling" in built.stderr:
+        pytest.skip("hatchling cannot be downloaded")
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("npaae-*.whl")
+    site = tmp_path / "site"
+    with ZipFile(wheel) as archive:
+        archive.extractall(site)
+    assert {path.name.partition("-")[0] for path in site.iterdir()} == {"npaae"}
+    for name in ("numpy", "threadpoolctl"):
+        for file in metadata.files(name):
+            if ".." not in file.parts:  # a program in bin/
+                (site / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file.locate(), site / file)
+    nothing_else = [sys.executable, "-I", "-S", "-W", "error", "-c", PROGRAM, str(site)]
+    process = subprocess.run(nothing_else, capture_output=True, text=True, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert f"(3, 784) {site}" in process.stdout
