@@ -158,7 +158,8 @@ def contents(model: "AdversarialAutoencoder") -> tuple[Any, ...]:
     """
     if model.ranks:
         raise InvalidInput("comm must be None in a model that is copied; save and load it instead")
-    arguments = model.config | {"prior": model.prior, "backend": model.xp.__name__}
+    backend = "numpy" if model.xp is np else "cupy"
+    arguments = model.config | {"prior": model.prior, "backend": backend}
     arrays = {"gradient": model.gradient, **model.arrays()}
     on_host = {name: to_host(array) for name, array in arrays.items()}
     shared = {"xp", "parameters", "gradient", "m", "v"}  # the rest of an Adam are numbers

@@ -148,7 +148,7 @@ class AdversarialAutoencoder:
 
     def __repr__(self) -> str:
         """The class, the sizes of the encoder, the prior, the epoch and the size of `theta`."""
-        sizes = " → ".join(map(str, self.layer_sizes(self.config)[0]))
+        sizes = "-".join(map(str, self.layer_sizes(self.config)[0]))
         kinds = [f"{self.config[k]} {k}" for k in ("classes", "categories") if self.config.get(k)]
         prior = getattr(self.prior, "__name__", None) or repr(self.prior)
         state = (f"prior {prior}", f"epoch {self.epoch}", f"{self.theta.size:,} parameters")

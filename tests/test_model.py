@@ -39,10 +39,10 @@ def test_the_arguments_left_out_are_the_documented_ones():
 
 def test_a_models_repr_says_what_it_is_in_a_line():
     assert repr(AdversarialAutoencoder(prior=priors.gaussian(std=2.0), hidden=(256, 128))) == (
-        "AdversarialAutoencoder(784 → 256 → 128 → 2, prior gaussian(std=2.0), epoch 0, "
+        "AdversarialAutoencoder(784-256-128-2, prior gaussian(std=2.0), epoch 0, "
         "502,803 parameters)"
     )
-    assert "(9 → 7 → 12, 10 categories, prior half, " in repr(
+    assert "(9-7-12, 10 categories, prior half, " in repr(
         CategoricalAutoencoder(hidden=(7,), visible=9, latent=2, prior=half)
     )
 

@@ -5,6 +5,7 @@ Shown without one on a strict stand-in, equal to the last bit, and against CuPy'
 """
 
 import ast
+import copy
 import inspect
 import io
 import operator
@@ -196,6 +197,15 @@ def test_a_model_saved_on_one_backend_goes_on_on_another(strict, small_model, tm
 
 
 # What a GPU waits for
+
+
+def test_a_copy_of_a_model_on_the_device_is_there_too(pair):
+    _, model = pair()
+    list(npaae.train(model, IMAGES, epochs=1))
+    other = copy.deepcopy(model)
+    assert isinstance(other.theta, DeviceArray)
+    for name, array in model.arrays().items():
+        np.testing.assert_array_equal(to_host(other.arrays()[name]), to_host(array))
 
 
 def test_an_epoch_fetches_the_same_few_numbers_whatever_its_steps(pair):
