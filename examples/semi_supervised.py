@@ -40,7 +40,7 @@ def main(
         "--hidden": ("hidden layer sizes", [500, 500], several),
         "--perturbation": ("length of the perturbations of phase 5, 0 for none", 2.0, length),
     }
-    flags = training_flags(name, epochs=30, about=about, own=own)
+    flags = training_flags(name, epochs=30, about=about, own=own, extendable=False)
     digits = load_data("MNIST", flags.data_dir, sample=flags.sample)
     kept = without_the_last_sixth(digits)
     labelled = draw_labelled(kept, flags.labels, flags.seed)

@@ -81,11 +81,13 @@ def training_flags(
     batch_size: int = 100,
     about: str = "",
     own: Mapping[str, Flag] = MODEL,
+    extendable: bool = True,
 ) -> argparse.Namespace:
     """The flags of the program that trains `name`, a data set or a kind of training.
 
     epochs, batch_size: their defaults. about: what the program does, for --help. own: the flags of
-    this program alone; by default those of `AdversarialAutoencoder`.
+    this program alone; by default those of `AdversarialAutoencoder`. extendable: whether a run may
+    be resumed for more epochs, as it cannot if its learning rates fall over all of them.
 
     With --resume and --evaluate, an omitted flag has the value that the run in --out was started
     with, and a flag that contradicts the run is an error.
@@ -100,7 +102,8 @@ def training_flags(
         action = parser.add_argument(flag, help=about, **options)
         defaults[action.dest] = default
 
-    add("--epochs", "passes over the training set", epochs, type="positive integer")
+    falling = "" if extendable else ", over which the learning rates fall: --resume takes no others"
+    add("--epochs", f"passes over the training set{falling}", epochs, type="positive integer")
     add("--batch-size", "images per step", batch_size, type="positive integer")
     for flag, (meaning, default, options) in own.items():
         add(flag, meaning, default, **options)
@@ -122,13 +125,13 @@ def training_flags(
         if "out" not in given:
             parser.error(f"--{asked.pop()} needs --out, the folder of the run")
         if "overwrite" not in asked:
-            before = _settings_before(given, name)
+            before = _settings_before(given, name, extendable)
     defaults |= dict.fromkeys(("data_dir", "out"))
     defaults |= dict.fromkeys(("sample", "resume", "overwrite", "evaluate", "no_progress"), False)
     return argparse.Namespace(**(defaults | before | given))
 
 
-def _settings_before(given: dict[str, Any], name: str) -> dict[str, Any]:
+def _settings_before(given: dict[str, Any], name: str, extendable: bool) -> dict[str, Any]:
     """The settings of the run in given["out"]; raises InvalidInput if a flag contradicts."""
     config = read_config(given["out"])
     if config["name"] != name:
@@ -139,7 +142,7 @@ def _settings_before(given: dict[str, Any], name: str) -> dict[str, Any]:
     if {"data_dir", "sample"} & given.keys():  # given again; `Run` compares their content
         del before["data_dir"], before["sample"]
     # A run may become longer, and another backend computes the same results.
-    free = {"backend", "epochs"} if "resume" in given else {"backend"}
+    free = {"backend", "epochs"} if "resume" in given and extendable else {"backend"}
     for key in sorted(given.keys() & before.keys() - free):
         if given[key] != before[key]:
             flag = f"--{key.replace('_', '-')}"

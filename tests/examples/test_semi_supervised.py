@@ -183,11 +183,20 @@ def test_fewer_categories_than_digits_are_refused_before_anything_is_written(sma
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("flags", [("--labels", 100), ("--categories", 11), ("--hidden", 8)])
+FLAGS = [("--labels", 100), ("--categories", 11), ("--hidden", 8), ("--epochs", 2)]
+
+
+@pytest.mark.parametrize("flags", FLAGS)
 def test_a_flag_that_contradicts_the_run_is_refused(small, tmp_path, flags):
     run_here(*small, "--epochs", 1, example="semi_supervised.py")
     again = ("--resume", "--out", tmp_path / "run", *flags)
     assert_refused(run_here(*again, example="semi_supervised.py"), 2, flags[0], "contradicts")
+
+
+def test_the_help_says_that_a_run_cannot_become_longer():
+    """Its rates have fallen to 0 at the end; with more epochs they would jump up again."""
+    process = run_here("--help", example="semi_supervised.py")
+    assert "learning rates fall: --resume takes no others" in " ".join(process.stdout.split())
 
 
 def test_a_run_of_one_program_is_not_continued_by_another(small, tmp_path):
