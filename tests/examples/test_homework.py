@@ -1,139 +1,164 @@
-"""The homework: its judge gives every formula its due, whatever a student's code does."""
+"""The homework: a sheet for each student, and verdicts that no student's code can touch."""
 
+import csv
+import hashlib
 import inspect
+import io
 import json
+import os
 import re
-import signal
+import shutil
+import sys
 
 import numpy as np
 import pytest
 
 import npaae
 
-from ..running import assert_refused, run, run_here
+from ..running import assert_refused, linux, run, run_here
+from . import solver
 
-import homework  # isort: skip  # an example
+from judge import graded, practice, protocol, rules, sandbox, sheets, verdicts  # isort: skip
 
-# The package's own bodies solve all but the designs. These lines solve those.
-DESIGNS = {
-    "designs.Skip.forward": "y, caches = super().forward(x, rng); return x + y, caches",
-    "designs.Skip.backward": "return dy + super().backward(dy, caches)",
-    "designs.softmax_cross_entropy": (
-        "x = logits - logits.max(axis=1, keepdims=True); "
-        "x = x - np.log(np.exp(x).sum(axis=1, keepdims=True)); "
-        "right = np.eye(x.shape[1])[labels]; "
-        "return -(right * x).sum() / len(x), (np.exp(x) - right) / len(x)"
-    ),
-    "designs.LayerNorm.forward": (
-        "scale = 1 / np.sqrt(x.var(axis=1, keepdims=True) + self.epsilon); "
-        "normal = (x - x.mean(axis=1, keepdims=True)) * scale; "
-        "return self.gamma * normal + self.beta, (normal, scale)"
-    ),
-    "designs.LayerNorm.backward": (
-        "(normal, scale), d = cache, self.gamma * dy; "
-        "along = (d * normal).mean(axis=1, keepdims=True) * normal; "
-        "return scale * (d - d.mean(axis=1, keepdims=True) - along)"
-    ),
-    "designs.LayerNorm.parameter_gradients": (
-        "self.dgamma[:] = (dy * cache[0]).sum(axis=0); self.dbeta[:] = dy.sum(axis=0)"
-    ),
-}
-
-# For each body, a change to the right one that makes it wrong.
-MISTAKES = {
-    "layers.Dense.forward": "y += self.b => y -= self.b",
-    "layers.Dense.backward": "dy @ => -dy @",
-    "layers.Dense.parameter_gradients": "xp.sum => xp.mean",
-    "layers.ReLU.forward": "maximum(x, 0) => abs(x)",
-    "layers.ReLU.backward": "cache > 0 => cache > -1e9",
-    "layers.sigmoid": "-xp.abs(x) => xp.abs(x)",
-    "layers.Sigmoid.backward": "(1 - y) => (1 + y)",
-    "layers.Dropout.forward": "2**16 / (2**16 - self.threshold) => 1",
-    "layers.Dropout.backward": "else dy * mask => else dy",
-    "losses.bce": "xp.log1p(-p) => xp.log(p)",
-    "losses.bce_with_logits": "losses.mean() => losses.sum()",
-    "layers.Sequential.backward": "reversed(range(len(self.layers))) => range(len(self.layers))",
-    "optim.Adam.step": "1 - self.beta1**self.t => 1",
-    "Model.reconstruction_gradient": "dlogits, decoder_caches => 2 * dlogits, decoder_caches",
-    "Model.discriminator_gradient": "logits[n:], 0.0 => logits[n:], 1.0",
-    "Model.generator_gradient": ", parameters=False => ",
-    "designs.Skip.forward": "x + y => x - y",
-    "designs.Skip.backward": "dy + => ",
-    "designs.softmax_cross_entropy": "(np.exp(x) - right) / => (np.exp(x) - right) *",
-    "designs.LayerNorm.forward": "var( => std(",
-    "designs.LayerNorm.backward": "(axis=1, keepdims=True) - along) => () - along)",
-    "designs.LayerNorm.parameter_gradients": "dbeta[:] = => dbeta[:] +=",
-}
+STUDENTS = [f"student{i}" for i in range(200)]
+BY = {"activation": "x", "loss": "y", "layer": "x"}
+ADA = "ada"
 
 
-def write(folder, bodies=None, mistake=None):
-    """A student's folder: all is right but for other bodies (None: left out) and one mistake."""
-    folder.mkdir()
-    bodies = bodies or {}
-    for file in homework.FILES:
-        is_design = file == "designs"
-        text = homework.DESIGNS if is_design else homework.source(file, blanks=bodies)
-        for code, body in (DESIGNS | bodies if is_design else bodies).items():
-            if body is not None:
-                text = text.replace(f'raise NotImplementedError("{code}")', body)
-        for node, code in homework.functions(file, text):
-            if code == mistake:
-                right, wrong = MISTAKES[code].split(" => ")
-                function = "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno])
-                assert function.count(right) == 1
-                text = text.replace(function, function.replace(right, wrong))
-        (folder / f"{file}.py").write_text(text, encoding="utf-8")
-    return folder
+def designs(student=ADA):
+    return {design.name: design for design in sheets.sheet(student)}
 
 
-def notes(verdicts, code):
-    return [(each["verdict"], each["note"]) for each in verdicts if each["code"] == code]
+@pytest.fixture(scope="module")
+def solved():
+    return solver.solve(sheets.text(ADA))
 
 
-# What start writes
+def mostly_slow(names, cases, *quick):
+    """Parameters of which all but a few are for the slow tests: each takes a process of its own."""
+    marks = [[] if i in quick else pytest.mark.slow for i in range(len(cases))]
+    ids = [None if isinstance(case, tuple) else str(case)[:40] for case in cases]
+    together = [case if isinstance(case, tuple) else (case,) for case in cases]
+    every = zip(together, marks, ids, strict=True)
+    return pytest.mark.parametrize(names, [pytest.param(*c, marks=m, id=i) for c, m, i in every])
 
 
-def test_start_writes_the_files_with_every_body_taken_out(tmp_path):
-    process = run_here("start", tmp_path / "new" / "mine", example="homework.py")
+def judge(name, text, student=ADA):
+    return graded.judge(designs(student)[name], text, seed=1)
+
+
+def points(found):
+    return verdicts.total(found)
+
+
+def notes(found):
+    return " | ".join(verdict.note for verdict in found if verdict.verdict != "waits")
+
+
+# Sheets
+
+
+def test_an_id_has_the_same_sheet_on_any_machine():
+    formulas = [line for design in sheets.sheet("ada") for line in design.formula.lines]
+    digest = hashlib.sha256("\n".join(formulas).encode()).hexdigest()
+    assert digest == "4a5179425854caaaba0e05e49479f2b2a8b1ccb5ead8d784a49a00803815c461"
+
+
+def test_the_case_of_an_id_and_spaces_around_it_do_not_matter():
+    assert sheets.text(" ADA ") == sheets.text("ada")
+
+
+@pytest.mark.parametrize("student", ["", "../x", "a b", "a" * 65, "é", "-x"])
+def test_an_id_that_no_file_name_could_hold_is_refused(student):
+    with pytest.raises(npaae.InvalidInput, match="ID"):
+        sheets.text(student)
+
+
+@pytest.mark.parametrize("name", sheets.SKELETONS)
+def test_no_two_of_200_students_have_the_same_design(name):
+    assert len({tuple(designs(student)[name].formula.lines) for student in STUDENTS}) == 200
+
+
+@pytest.mark.parametrize("name", BY)
+def test_all_sheets_need_the_same_number_of_rules(name):
+    assert len({designs(student)[name].formula.rules(BY[name]) for student in STUDENTS}) == 1
+
+
+@pytest.mark.parametrize("name", sheets.SKELETONS)
+def test_all_sheets_have_the_same_number_of_lines(name):
+    assert len({len(designs(student)[name].formula.lines) for student in STUDENTS}) == 1
+
+
+@pytest.mark.parametrize("name", BY)
+def test_every_sheet_has_a_kink_that_a_difference_across_it_cannot_miss(name):
+    for student in STUDENTS:
+        slopes = []
+        for side in (-1e-9, 1e-9):
+            design = designs(student)[name]
+            place = np.full((1, 1), design.constants["kink"] + side)
+            given = {"x": place, "gamma": np.ones(1), "beta": np.ones(1), "n": 1, "k": 1}
+            given |= {"y": place + design.constants.get("add", 0), "t": np.zeros((1, 1))}
+            of = "L" if name == "loss" else "y"
+            slopes.append(design.formula.derivative(of, BY[name], given)[0, 0])
+        assert abs(slopes[0] - slopes[1]) > 0.05, student
+
+
+def executed(text):
+    names = {}
+    exec(text, names)
+    return names
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the branch that is not taken
+@pytest.mark.parametrize("student", STUDENTS[:25])
+def test_the_judge_and_an_independent_solver_of_the_text_agree(student, rng):
+    """On every value and derivative of a sheet, in this process."""
+    files = {name: executed(text) for name, text in solver.solve(sheets.text(student)).items()}
+    x, dy = rng.standard_normal((2, 4, 3))
+    given = {"x": x, "y": x, "t": (dy > 0) * 1.0, "n": 4, "k": 3}
+    given |= {"gamma": rng.standard_normal(3), "beta": rng.standard_normal(3)}
+    own = designs(student)
+    for name in ("activation", "layer"):
+        made = files[f"{name}.py"][own[name].code]
+        layer = made(3) if name == "layer" else made()
+        if name == "layer":
+            layer.gamma, layer.beta = given["gamma"], given["beta"]
+        y, cache = layer.forward(x)
+        np.testing.assert_allclose(y, own[name].formula.values(given)["y"], rtol=1e-12)
+        truth = own[name].formula.derivative("y", "x", given, dy)
+        np.testing.assert_allclose(layer.backward(dy, cache), truth, rtol=1e-11, atol=1e-13)
+    loss, gradient = files["loss.py"]["loss"](given["y"], given["t"])
+    np.testing.assert_allclose(loss, own["loss"].formula.values(given)["L"], rtol=1e-12)
+    truth = own["loss"].formula.derivative("L", "y", given)
+    np.testing.assert_allclose(gradient, truth, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, 200, 20))
+def test_every_sheet_that_is_solved_from_its_text_earns_all_points(first):
+    for student in STUDENTS[first : first + 20]:
+        files = solver.solve(sheets.text(student))
+        found = [v for name in files for v in judge(name.removesuffix(".py"), files[name], student)]
+        assert [v for v in found if v.verdict != "right"] == [], student
+
+
+# The commands
+
+
+def test_start_writes_a_sheet_and_a_file_for_each_design(tmp_path):
+    process = run_here("start", tmp_path / "mine", "--student", "Ada", example="homework.py")
     assert (process.returncode, process.stderr) == (0, "")
     assert "homework.py check" in process.stdout
-    text = "".join(path.read_text("utf-8") for path in (tmp_path / "new" / "mine").iterdir())
-    assert {code for code in homework.CODES if "." in code} == set(MISTAKES)
-    for code in MISTAKES:
-        assert text.count(f'raise NotImplementedError("{code}")') == 1
+    assert (tmp_path / "mine" / "sheet.txt").read_text("utf-8") == sheets.text("ada")
+    written = {path.name for path in (tmp_path / "mine").iterdir()}
+    assert written == {"sheet.txt", *(f"{name}.py" for name in sheets.SKELETONS)}
 
 
-ANSWERS = [
-    "⇒",
-    "dx = dy",
-    "dx = m",
-    "dW =",
-    "db_j",
-    "(p − t)",
-    "(σ(l) − t)",
-    "m ←",
-    "β₁ᵗ",
-    "ln(1 +",
-]
-
-
-@pytest.mark.parametrize("answer", [*ANSWERS, "matmul", "log1p"])
-def test_the_answers_are_gone_from_code_docstrings_and_table(tmp_path, answer):
-    modules = (npaae.layers, npaae.losses, npaae.optim, npaae.model)
-    assert any(answer in inspect.getsource(module) for module in modules)
-    homework.start(tmp_path / "mine")
+def test_start_writes_practice_with_every_body_taken_out(tmp_path):
+    assert run_here("start", tmp_path / "mine", example="homework.py").returncode == 0
     text = "".join(path.read_text("utf-8") for path in (tmp_path / "mine").iterdir())
-    verdicts = [homework.verdict(row, {"right": True}, []) for row in homework.ROWS]
-    assert answer not in text + "".join(each["formula"] for each in verdicts)
-
-
-def test_what_start_leaves_is_a_module_whose_unwritten_bodies_name_themselves(tmp_path):
-    homework.start(tmp_path / "mine")
-    names = {"__name__": "optim"}
-    exec((tmp_path / "mine" / "optim.py").read_text("utf-8"), names)
-    adam = names["Adam"](np, np.zeros(3), np.zeros(3), 1e-3)
-    with pytest.raises(NotImplementedError, match=r"optim\.Adam\.step"):
-        adam.step()
+    for code in practice.CODES:
+        assert text.count(f'raise NotImplementedError("{code}")') == 1
 
 
 def test_start_refuses_a_folder_that_exists(tmp_path):
@@ -141,156 +166,670 @@ def test_start_refuses_a_folder_that_exists(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# What check finds
+ANSWERS = ["⇒", "dx = dy", "dx = m", "dW =", "db_j", "(p − t)", "(σ(l) − t)", "m / (√v", "ln(1 +"]
 
 
-def test_all_is_right_in_the_packages_own_code_and_the_status_is_0(tmp_path):
-    process = run("check", write(tmp_path / "right"), "--json", example="homework.py")
-    assert (process.returncode, process.stderr) == (0, "")
-    report = json.loads(process.stdout)
-    assert {each["verdict"] for each in report["formulas"]} == {"right"}
-    assert report["points"] == report["of"] == len(report["formulas"]) == len(homework.ROWS)
+@pytest.mark.parametrize("answer", [*ANSWERS, "matmul", "log1p"])
+def test_the_answers_are_gone_from_code_docstrings_and_table(answer):
+    modules = (npaae.layers, npaae.losses, npaae.optim, npaae.model)
+    assert any(answer in inspect.getsource(module) for module in modules)
+    titles = "".join(row.title for row in practice.ROWS)
+    assert answer not in "".join(practice.files().values()) + titles
 
 
-def test_all_is_missing_or_waits_in_a_new_folder_and_the_status_is_1(tmp_path):
-    homework.start(tmp_path / "new")
-    process = run("check", tmp_path / "new", example="homework.py")
-    assert (process.returncode, process.stderr) == (1, "")
-    lines = process.stdout.splitlines()
-    rows = [line for line in lines if re.search(r"  (missing$|waits for )", line)]
-    assert len(rows) == len(homework.ROWS)
-    assert all(f"{part} (0 of " in process.stdout for part in homework.PARTS)
-    assert any(line.endswith("waits for part 1") for line in lines)
-    assert lines[-1] == f"0 of {len(homework.ROWS)} points"
-
-
-@pytest.mark.parametrize("arguments", [[], ["check", "nowhere"], ["mark", "mine"]])
+@pytest.mark.parametrize("arguments", [[], ["check", "nowhere"], ["mark", "mine"], ["grade", "no"]])
 def test_a_wrong_argument_has_status_2(arguments):
     assert_refused(run_here(*arguments, example="homework.py"), 2)
 
 
-@pytest.fixture(scope="module")
-def needs():
-    return [homework.needs(row) for row in homework.ROWS]
+def write(folder, student=ADA, **files):
+    """A folder that solves a student's sheet, with other files in place of some."""
+    folder.mkdir(parents=True)
+    (folder / "sheet.txt").write_text(sheets.text(student), "utf-8")
+    for name, text in (solver.solve(sheets.text(student)) | files).items():
+        (folder / f"{name.removesuffix('.py')}.py").write_text(text, "utf-8")
+    return folder
 
 
-def each_body(quick):
-    slow = pytest.mark.slow
-    return pytest.mark.parametrize(
-        "code", [pytest.param(code, marks=[] if code == quick else slow) for code in MISTAKES]
-    )
+def test_check_of_a_solved_sheet_has_all_points_and_status_0(tmp_path):
+    process = run("check", write(tmp_path / "mine"), "--json", example="homework.py")
+    assert (process.returncode, process.stderr) == (0, "")
+    report = json.loads(process.stdout)
+    assert {row["verdict"] for row in report["rows"]} == {"right"}
+    assert report["points"] == report["of"] == 100
 
 
-@each_body(quick="layers.ReLU.backward")
-def test_a_body_left_out_is_missing_and_what_needs_it_waits(tmp_path, needs, code):
-    verdicts = homework.check(write(tmp_path / "mine", {code: None}))
-    for row, needed, each in zip(homework.ROWS, needs, verdicts, strict=True):
-        expected = "waits" if code in needed else "right"
-        assert each["verdict"] == ("missing" if row.code == code else expected), each
+def test_check_of_a_new_sheet_is_missing_or_waits_and_has_status_1(tmp_path):
+    run_here("start", tmp_path / "mine", "--student", "ada", example="homework.py")
+    process = run_here("check", tmp_path / "mine", example="homework.py")
+    assert (process.returncode, process.stderr) == (1, "")
+    assert process.stdout.count("missing\n") == 4
+    assert "waits for" in process.stdout
+    assert process.stdout.endswith("0 of 100 points\n")
 
 
-@each_body(quick="layers.Dropout.backward")
-def test_a_wrong_body_is_wrong_and_what_needs_it_waits(tmp_path, needs, code):
-    verdicts = homework.check(write(tmp_path / "mine", mistake=code))
-    assert "wrong" in [verdict for verdict, _ in notes(verdicts, code)]
-    for row, needed, each in zip(homework.ROWS, needs, verdicts, strict=True):
-        expected = ["waits"] if code in needed else ["right"]
-        assert each["verdict"] in (["right", "wrong"] if row.code == code else expected), each
+def test_check_refuses_a_sheet_that_has_been_changed(tmp_path):
+    folder = write(tmp_path / "mine")
+    (folder / "sheet.txt").write_text(sheets.text("ada").replace("u = x", "u = 2 * x"), "utf-8")
+    assert_refused(run_here("check", folder, example="homework.py"), 2, "sheet.txt")
 
 
-def test_what_waits_is_known_by_running_the_packages_code(needs):
-    found = {row.formula: needed for row, needed in zip(homework.ROWS, needs, strict=True)}
-    dense = ["forward", "backward", "parameter_gradients"]
-    for formula, methods in {"y = x W + b": "a", "dx = dy Wᵀ": "ab", "dW = xᵀ dy": "ac"}.items():
-        expected = {f"layers.Dense.{dense['abc'.index(method)]}" for method in methods}
-        assert found[f"dense: {formula}"] == expected
-    others = {code for code in MISTAKES if not code.startswith(("designs", "Model", "optim"))}
-    others -= {"layers.sigmoid", "layers.Sigmoid.backward", "losses.bce"}
-    third = found["phase 3: dL by encoder, through D"]
-    assert third == others | {"Model.generator_gradient"}
+# Ten mistakes in a sheet, and the sentence of each
 
 
-# What a student's code may do to its judge
+def changed(text, old, new):
+    assert old in text
+    return text.replace(old, new)
 
-DAMAGE = {
-    "designs.Skip.backward": "while True: pass",
-    "designs.softmax_cross_entropy": "return {}['loss']",
-    "designs.LayerNorm.forward": "print('x' * 10**4); " + DESIGNS["designs.LayerNorm.forward"],
-    "designs.LayerNorm.backward": "raise SystemExit(0)",
-    "designs.LayerNorm.parameter_gradients": "self.dgamma[:] = np.nan; self.dbeta[:] = 0",
-    "losses.bce": "import os; os._exit(0)",
-    "optim.Adam.step": "self.memory = self.xp.ones(2**50)",
+
+MISTAKES = [
+    ("activation", "return dy *", "return -dy *", "−1 × the truth: its sign is reversed"),
+    ("activation", "return dy *", "return", "lacks dy"),
+    ("activation", "u = x", "x[:] = 0; u = x", "arguments must not change.*line 11"),
+    ("activation", "u = cache", "u = cache.T.copy()", "shapes"),
+    ("loss", "/ l.size", "", "n · k"),
+    ("loss", "/ l.size", "/ n", "k, the columns"),
+    ("layer", "+ dR *", "+ 0 * dR *", "m is held constant, but x moves it"),
+    ("layer", "/ x.shape[1]", "", "taken for a sum"),
+    ("layer", "self.dbeta[:] = np.sum", "self.dbeta[:] = np.mean", "= 1 / n, the rows"),
+    ("layer", "self.dbeta[:] =", "self.dbeta =", "not written into its array"),
+    ("layer", "self.dbeta[:] =", "return", "not written into its array"),
+    ("optimiser", "self.theta -=", "self.theta +=", "the sign is reversed"),
+    ("optimiser", "self.theta -=", "self.theta = self.theta -", "in place"),
+    ("optimiser", "self.t += 1", "self.t += 2", "t is one too large"),
+    ("optimiser", "self.m, self.v = m, v", "pass", "0 everywhere"),
+    ("optimiser", "self.gradient, self.m", "self.gradient, 0 * self.m", "not kept|should be"),
+]
+
+
+@mostly_slow(("name", "old", "new", "sentence"), MISTAKES, 2, 4, 6, 9, 12)
+def test_a_mistake_earns_no_full_points_and_is_named(solved, name, old, new, sentence):
+    text = solved[f"{name}.py"]
+    if name == "loss":
+        text = re.sub(r"/ (n|l\.size)$", "/ l.size", text, flags=re.MULTILINE)
+        text = re.sub(r"return (np\.mean\(l\)|\(np\.sum\(l\) / n\))", "return np.mean(l)", text)
+    found = judge_of(name, changed(text, old, new))
+    assert points(found) < sum(verdict.of for verdict in found)
+    assert re.search(sentence, notes(found)), notes(found)
+
+
+def judge_of(name, text):
+    """`judge`, for a loss that is a mean over every element."""
+    design = designs()[name]
+    if name == "loss":
+        lines = [*design.formula.lines[:-1], "L = mean(l)"]
+        design = design._replace(formula=graded.Formula(lines))
+    return graded.judge(design, text, seed=1)
+
+
+def test_a_cache_kept_in_an_attribute_is_named(solved):
+    text = changed(solved["activation.py"], "u = cache", "u = self.u")
+    text = changed(text, "        return np.where", "        self.u = u\n        return np.where")
+    assert "uses the last forward pass" in notes(judge("activation", text))
+
+
+def test_every_slip_of_a_derivative_has_a_sentence_of_its_own(rng):
+    """A broken rule at each node of a formula changes the derivative, or is none."""
+    formula = designs()["layer"].formula
+    given = {"x": rng.standard_normal((4, 3)), "gamma": np.ones(3) / 2, "beta": np.ones(3) / 3}
+    truth, dy = formula.derivative("y", "x", given), rng.standard_normal((4, 3))
+    slips = list(formula.slips("x"))
+    others = [formula.derivative("y", "x", given, dy, slip) for slip in slips]
+    assert sum(not verdicts.close(other, truth) for other in others) > len(slips) / 2
+    assert len({slip.sentence for slip in slips}) == len(slips)
+
+
+def test_a_file_that_cannot_be_imported_is_reported_once(solved):
+    found = judge("layer", solved["layer.py"] + "\ndef (")
+    assert [verdict.verdict for verdict in found] == ["wrong", "waits", "waits", "waits"]
+    assert re.fullmatch(r"layer\.py cannot be imported: SyntaxError: .*line \d+\)", found[0].note)
+
+
+# Ways to cheat
+
+BAD = "        return dy *"
+HELPER = "\n    def f(self, u):\n        return {formula}\n"
+
+
+def cheating(solved, body, helper=False):
+    """The activation with other statements in its backward pass."""
+    text = changed(solved["activation.py"], BAD, f"        {body}\n{BAD}")
+    line = solver.formulas(sheets.text(ADA))["activation"][1][1]
+    return text + (HELPER.format(formula=solver.code(solver.parsed(line))) if helper else "")
+
+
+REFUSED = {
+    "import npaae": "npaae",
+    "from npaae.layers import *": "npaae.layers",
+    "import npaae.gradcheck as g": "npaae.gradcheck",
+    "import importlib": "importlib",
+    "import os": "os",
+    "import sys; sys.modules['judge'] = None": "sys",
+    "import ctypes": "ctypes",
+    "import inspect": "inspect",
+    "import gc": "gc",
+    "import torch": "torch",
+    "from . import layers": ". must not be imported",
+    "__import__('os')": "__import__",
+    "exec('import os')": "exec",
+    "eval('1')": "eval",
+    "open('/etc/passwd')": "open",
+    "getattr(np, 'load')": "getattr",
+    "().__class__.__base__.__subclasses__()": "__",
+    "__builtins__['open']": "__builtins__",
+    "import numpy as np; np.load('x')": "load",
+    "import numpy as n; n.save('x', 1)": "save",
+    "import numpy as np; np.ones(3).tofile('x')": "tofile",
+    "import numpy as np; np.lib.npyio": "lib",
+    "import numpy as np; np.ctypeslib": "ctypeslib",
+    "from numpy import *": "numpy",
+    "from numpy import memmap": "memmap",
+    "import typing; typing.sys": "sys",
+    "1j": "complex",
+    "import numpy as np; np.longdouble(1)": "longdouble",
+    "import numpy as np; np.ones(3, 'complex128')": "complex128",
+    "def backward(self, dy, cache): return self.forward(cache)": "forward",
 }
 
 
-@pytest.fixture(scope="module")
-def damaged(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(homework, "LIMIT", 3.0)
-        return homework.check(write(tmp_path_factory.mktemp("damaged") / "mine", DAMAGE))
+@pytest.mark.parametrize("line", REFUSED)
+def test_what_homework_must_not_name_is_refused_with_a_sentence_before_it_runs(solved, line):
+    found = judge("activation", f"{line}\n{solved['activation.py']}")
+    assert points(found) == 0
+    assert REFUSED[line] in found[0].note
+    assert "(activation.py, line 1)" in found[0].note
+
+
+def test_an_honest_file_breaks_no_rule(solved):
+    for text in (*solved.values(), *sheets.files(ADA).values()):
+        assert list(rules.breaches(text)) == []
+
+
+QUOTIENTS = {
+    "a difference": "h = 1e-6; return dy * (self.f(cache + h) - self.f(cache - h)) / (2 * h)",
+    "of fourth order": (
+        "f, u, h = self.f, cache, 1e-3; "
+        "return dy * (8 * (f(u + h) - f(u - h)) - f(u + 2 * h) + f(u - 2 * h)) / (12 * h)"
+    ),
+    "that stays on one side": (
+        "f, u = self.f, cache; h = 1e-6 * np.where(u > 0, 1, -1); "
+        "return dy * (4 * f(u + h) - 3 * f(u) - f(u + 2 * h)) / (2 * h)"
+    ),
+    "with a step that grows": (
+        "h = 1e-6 * np.maximum(1, abs(cache)); "
+        "return dy * (self.f(cache + h) - self.f(cache - h)) / (2 * h)"
+    ),
+    "by complex numbers": (
+        "z = self.f(cache + 1e-6 * (-1.0) ** 0.5); return dy * np.sqrt(abs(z) ** 2) / 1e-6"
+    ),
+    "in long numbers": (
+        "u = cache.astype('g'); h = u * 0 + 1e-7; "
+        "return (dy * (self.f(u + h) - self.f(u - h)) / (2 * h)).astype(float)"
+    ),
+}
+
+
+@mostly_slow("quotient", QUOTIENTS, 0, 4)
+def test_a_numerical_derivative_earns_nothing(solved, quotient):
+    found = judge("activation", cheating(solved, QUOTIENTS[quotient], helper=True))
+    assert {v.id: v.points for v in found if v.points} == {"activation.y": 5}
+    assert re.search("quotient|numbers must not be used|numbers wrong", notes(found))
+
+
+TRICKS = {
+    "class O:\n            def __array__(self, *a, **k): return dy\n        return O()": "got O",
+    "class O:\n            def __eq__(self, o): return True\n        return O()": "got O",
+    "class O:\n            def __reduce__(self): return print, ()\n        return O()": "got O",
+    "class O(float):\n            def __sub__(self, o): return 0.0\n        return O()": "got O",
+    "return np.array([dy, None], dtype=object)": "object",
+    "return None": "NoneType",
+    "return np.nan * dy": "NaN",
+    "return 0 * dy": "0 everywhere",
+    "raise SystemExit(0)": "SystemExit",
+    "raise KeyboardInterrupt": "KeyboardInterrupt",
+    "np.ones(2**40)": "MemoryError",
+    "g = lambda: g(); g()": "RecursionError",
+    "raise ValueError('\\x1b[2J' * 10**6)": "ValueError",
+}
+
+
+@mostly_slow("trick", TRICKS, 0, 2, 8, 10)
+def test_a_trick_changes_its_own_row_at_most(solved, trick):
+    found = judge("activation", cheating(solved, trick))
+    assert {v.id: v.points for v in found if v.points} == {"activation.y": 5}
+    assert TRICKS[trick] in notes(found)
+    assert notes(found).isprintable()
+
+
+def test_what_a_file_patches_is_patched_for_itself(solved):
+    patch = "import numpy as np\nnp.max = np.abs = np.allclose = lambda *a, **k: 0.0\n"
+    wrong = changed(solved["activation.py"], BAD, "        return 2 *")
+    assert points(judge("activation", patch + wrong)) == 5
+    assert np.max([1, 2]) == 2
+    assert points(judge("activation", solved["activation.py"])) == 20
+
+
+def test_a_subclass_of_ndarray_is_judged_by_its_numbers(solved):
+    lie = (
+        "class E(np.ndarray):\n"
+        "    def __sub__(self, o): return np.zeros(self.shape)\n"
+        "    def __array_ufunc__(self, *a, **k): return np.zeros(self.shape)\n"
+    )
+    text = changed(solved["activation.py"], "class Activation", f"{lie}\nclass Activation")
+    body = "e = E(dy.shape); e.fill(7); return e"
+    text = changed(text, BAD, f"        {body}\n{BAD}")
+    assert points(judge("activation", text)) == 5
+
+
+def test_an_endless_loop_costs_its_design(solved, monkeypatch):
+    monkeypatch.setattr(sandbox, "LIMIT", 2.0)
+    found = judge("activation", cheating(solved, "while True: pass"))
+    assert [v.verdict for v in found[1:]] == ["wrong", "wrong"]
+    assert "endless loop" in found[1].note
+
+
+def test_printing_does_no_harm(solved):
+    assert points(judge("activation", cheating(solved, "print('x' * 10**6)"))) == 20
+
+
+# The student's process, with code that has escaped the rules
+
+ESCAPE = """
+def modules():
+    for kind in ().__class__.__base__.__subclasses__():
+        try:
+            return kind.__init__.__globals__["sys"].modules
+        except (AttributeError, KeyError):
+            pass
+
+os = modules()["os"]
+
+def unwatched():
+    try:
+        1 / 0
+    except ZeroDivisionError as error:
+        error.__traceback__.tb_frame.f_back.f_back.f_locals["self"].is_running = False
+
+def write(data):
+    for descriptor in range(3, 30):
+        try:
+            os.write(descriptor, data)
+        except OSError:
+            pass
+
+def f():
+"""
+ESCAPES = {
+    "fork and hold the pipe": "while os.fork() or True: pass",
+    "start a program": "os.system('sleep 1000')",
+    "end the process": "os._exit(0)",
+    "kill the judge": "os.kill(os.getppid(), 9)",
+    "kill everything": "os.kill(-1, 9)",
+    "delete a file": "os.remove('victim')",
+    "read a file": "return modules()['io'].open('victim').read()",
+    "write a file": "modules()['io'].open('victim', 'w').write('gone')",
+    "forge an answer": "write(b'x' * 100)",
+    "forge half an answer": "write((100).to_bytes(8, 'little') * 2); os._exit(0)",
+    "forge a huge answer": "write((2**40).to_bytes(8, 'little') * 2)",
+    "close the pipe": "os.closerange(0, 100)",
+    "fill the memory": "bytearray(2**40)",
+    "lift the limits": "modules()['resource'].setrlimit(0, (1, 1))",
+}
+
+
+def twice(process):
+    process.call("escaped.f")
+    process.call("escaped.f")
+
+
+@linux
+@mostly_slow("way", ESCAPES, 0, 2, 5, 8)
+def test_code_that_has_escaped_the_rules_gets_a_fault_at_most(way, tmp_path, monkeypatch):
+    victim = tmp_path / "victim"
+    victim.write_text("whole")
+    code = ESCAPE + "    " + ESCAPES[way].replace("'victim'", repr(str(victim)))
+    with sandbox.Sandbox() as process:
+        process.load("escaped", code)
+        with pytest.raises(sandbox.Fault):
+            twice(process)  # because its first answer may be forged
+    assert victim.read_text() == "whole"
+    assert nobody_is_left(process)
+
+
+@linux
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+def test_as_root_the_process_becomes_nobody_who_can_neither_delete_nor_fork(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("whole")
+    for line in ("os.fork()", f"os.remove({str(victim)!r})"):
+        with sandbox.Sandbox() as process:
+            process.load("escaped", f"{ESCAPE}    unwatched(); {line}")
+            with pytest.raises(sandbox.Fault):
+                process.call("escaped.f")
+        assert nobody_is_left(process)
+    assert victim.exists()
+
+
+def nobody_is_left(process):
+    """Whether the session of a sandbox is empty."""
+    try:
+        os.killpg(process.process.pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_the_process_works_in_an_empty_folder_that_goes_with_it():
+    with sandbox.Sandbox() as process:
+        folder = process.folder.name
+        assert os.listdir(folder) == []
+    assert not os.path.exists(folder)
 
 
 @pytest.mark.parametrize(
-    ("code", "note"),
+    "frame",
     [
-        ("designs.Skip.backward", r"no answer after 3 seconds: .* endless loop\?"),
-        ("designs.softmax_cross_entropy", r"KeyError: 'loss' \(designs.py, line \d+\)"),
-        ("designs.LayerNorm.backward", r"SystemExit: 0 \(designs.py, line \d+\)"),
-        ("designs.LayerNorm.parameter_gradients", "error inf: NaN or infinite.*"),
-        ("losses.bce", "your code ended its process"),
-        ("optim.Adam.step", r".*MemoryError: .* \(optim.py, line \d+\)"),
+        b"",
+        b"x",
+        (2**60).to_bytes(8, "little") * 2,
+        protocol.LENGTHS.pack(2, 0) + b"{",
+        protocol.LENGTHS.pack(1, 0) + b"{",
+        protocol.LENGTHS.pack(60000, 0) + b"[" * 60000,
+        protocol.LENGTHS.pack(40, 0) + b'{"array": "object", "shape": [1]}       ',
+        protocol.LENGTHS.pack(40, 0) + b'{"array": "float64", "shape": [1]}      ',
+        protocol.LENGTHS.pack(40, 8) + b'{"array": "float64", "shape": [-1]}     ' + b"x" * 8,
     ],
 )
-def test_whatever_goes_wrong_is_a_row(damaged, code, note):
-    verdict, found = notes(damaged, code)[0]
-    assert verdict == "wrong"
-    assert re.fullmatch(note, found)
+def test_what_is_no_frame_is_refused(frame):
+    with pytest.raises((EOFError, protocol.Garbled)):
+        protocol.read(io.BytesIO(frame).read)
 
 
-def test_a_flood_of_output_does_no_harm(damaged):
-    assert notes(damaged, "designs.LayerNorm.forward") == [("right", "")]
+@pytest.mark.parametrize("value", [object(), np.array([None]), 1j, b"x", {1, 2}])
+def test_only_plain_values_and_arrays_can_be_sent(value):
+    with pytest.raises(TypeError):
+        protocol.pack(value)
 
 
-def test_a_body_that_has_ended_its_process_is_not_run_again(damaged):
-    (_, first), (verdict, second) = notes(damaged, "designs.Skip.backward")
-    assert (verdict, second) == ("wrong", f"not run again: {first}")
+def test_a_message_arrives_as_it_was_sent(rng):
+    array = rng.standard_normal((3, 4))
+    message = {"a": [1, 2.5, None, "σ", True], "b": array, "c": np.float32(1.5)}
+    found = protocol.read(io.BytesIO(protocol.pack(message)).read)
+    np.testing.assert_array_equal(found.pop("b"), array)
+    assert found == {"a": [1, 2.5, None, "σ", True], "c": 1.5}
 
 
-def test_after_all_that_the_other_formulas_are_right_or_wait(damaged):
-    others = [each for each in damaged if each["code"] not in DAMAGE]
-    assert {each["verdict"] for each in others} == {"right", "waits"}
-    right = {each["code"] for each in others if each["verdict"] == "right"}
-    assert right == set(homework.CODES) - set(DAMAGE)
+# A class
+
+
+@pytest.fixture(scope="module")
+def a_class(tmp_path_factory):
+    """Submissions of all kinds, graded: what was printed, and the three reports."""
+    folder = tmp_path_factory.mktemp("class")
+    of = folder / "submissions"
+    write(of / "ada")
+    write(of / "Name_bob_12" / "mine", "bob")
+    write(of / "cy", "cy", activation="import os", loss="raise SystemExit(0)")
+    write(of / "dora", "ada")
+    write(of / "eve", "eve")
+    write(of / "eve (late)", "eve")
+    (of / "fred").mkdir()
+    write(of / "gus", "gus")
+    (of / "gus" / "sheet.txt").write_text("Student: gus\n\nactivation.py: y = x", "utf-8")
+    shutil.rmtree(write(of / "hal", "hal") / "nothing", ignore_errors=True)
+    (of / "hal" / "layer.py").unlink()
+    (of / "notes.txt").write_text("not a folder")
+    outputs = ["--csv", folder / "g.csv", "--json", folder / "g.json", "--gradescope", folder / "g"]
+    process = run("grade", of, *outputs, "--seed", 1, example="homework.py")
+    with (folder / "g.csv").open(encoding="utf-8", newline="") as file:
+        table = {row["folder"]: row for row in csv.DictReader(file)}
+    return folder, process, table
+
+
+def test_a_class_is_graded_a_row_a_folder(a_class):
+    _, process, table = a_class
+    assert (process.returncode, process.stderr) == (1, "")  # because some could not be graded
+    points = {folder: int(row["points"]) for folder, row in table.items()}
+    assert points == {
+        "ada": 100, "Name_bob_12": 100, "cy": 55, "dora": 0, "eve": 0, "eve (late)": 0, "fred": 0,
+        "gus": 0, "hal": 65,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("folder", "note"),
+    [
+        ("dora", "folder's name must hold the ID of its sheet, ada"),
+        ("eve", "2 folders hold the sheet of eve"),
+        ("eve (late)", "2 folders hold the sheet of eve"),
+        ("fred", "must hold one sheet.txt, got 0"),
+        ("gus", "sheet.txt is not the sheet of gus"),
+        ("hal", ""),
+    ],
+)
+def test_a_bad_folder_is_a_row_that_says_why(a_class, folder, note):
+    assert note in a_class[2][folder]["note"]
+
+
+def test_the_reports_of_a_class_agree(a_class):
+    folder, _, table = a_class
+    for one in json.loads((folder / "g.json").read_text("utf-8")):
+        assert one["points"] == int(table[one["folder"]]["points"])
+        place = folder / "g" / one["folder"] / "results.json"
+        results = json.loads(place.read_text("utf-8"))
+        assert results["score"] == one["points"] == sum(t["score"] for t in results["tests"])
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="this system has no alarm")
-def test_an_endless_loop_ends_even_if_nobody_kills_it(tmp_path):
-    folder = write(tmp_path / "mine", {"layers.ReLU.forward": "while True: pass"})
-    worker = homework.Worker(folder)
-    try:
-        row = next(i for i, row in enumerate(homework.ROWS) if row.code == "layers.ReLU.forward")
-        worker.pipe.send((["layers"], row))
-        worker.process.join(60)
-        assert worker.process.exitcode == -signal.SIGALRM
-    finally:
-        worker.stop()
+def test_sixty_folders_are_graded_in_a_few_minutes(tmp_path):
+    for student in STUDENTS[:60]:
+        write(tmp_path / "class" / student, student)
+    process = run("grade", tmp_path / "class", example="homework.py")
+    assert process.returncode == 0
+    assert process.stdout.count(": 100 of 100\n") == 60
 
 
-@pytest.mark.parametrize(
-    ("file", "text", "note"),
-    [
-        ("losses", "def bce(:", r"SyntaxError: .* \(losses.py, line 1\)"),
-        ("layers", "import sys; sys.exit(3)", r"SystemExit: 3 \(layers.py, line 1\)"),
+# Practice
+
+
+def the_package(**bodies):
+    """The package's own files, with a change to some bodies: {code: (old, new)}."""
+    texts = {file: practice.source(file, blanks={}) for file in practice.FILES}
+    for code, (old, new) in bodies.items():
+        file = practice.file_of(code)
+        for node, name in practice.functions(file, texts[file]):
+            if name == code:
+                lines = texts[file].splitlines()[node.lineno - 1 : node.end_lineno]
+                function = "\n".join(lines)
+                texts[file] = texts[file].replace(function, changed(function, old, new))
+    return texts
+
+
+def rows_of(*codes):
+    return [row for row in practice.ROWS if row.code in codes]
+
+
+@pytest.mark.slow
+def test_all_of_practice_is_right_in_the_packages_own_code():
+    found = practice.judge(the_package())
+    assert [verdict for verdict in found if verdict.verdict != "right"] == []
+
+
+def test_all_of_practice_is_missing_or_waits_in_a_new_folder(tmp_path):
+    run_here("start", tmp_path / "new", example="homework.py")
+    process = run("check", tmp_path / "new", example="homework.py")
+    assert (process.returncode, process.stderr) == (1, "")
+    lines = process.stdout.splitlines()
+    rows = [line for line in lines if re.search(r"  (missing$|waits for )", line)]
+    assert len(rows) == len(practice.ROWS)
+    assert any(line.endswith("waits for part 1") for line in lines)
+    assert "for practice" in lines[-1]
+
+
+PRACTICE = [
+    ("layers.Dense.backward", "dy @ self.W.T", "-dy @ self.W.T", "its sign is reversed"),
+    ("layers.Dense.backward", "dy @ self.W.T", "dy @ self.W", r"matmul.*line \d+"),
+    ("layers.Dense.parameter_gradients", "self.xp.sum(dy, axis=0, out=self.db)",
+     "self.db[:] = dy.mean(axis=0)", "1 / n, the rows"),
+    ("layers.Dense.parameter_gradients", "self.xp.sum(dy, axis=0, out=self.db)",
+     "self.db = dy.sum(axis=0)", "db is not written into its array"),
+    ("layers.Dense.parameter_gradients", "self.xp.matmul(x.T, dy, out=self.dW)",
+     "return x.T @ dy", "dW is not written into its array"),
+    ("layers.ReLU.backward", "dy * (cache > 0)", "dy * (cache >= 0)", "0 where x is 0"),
+    ("layers.ReLU.backward", "(cache > 0)", "(cache > -1e9)", "the mask is true everywhere"),
+    ("layers.ReLU.forward", "return ", "x[x < 0] = 0; return ", "arguments must not change"),
+    ("layers.Sigmoid.backward", "y = cache", "y = sigmoid(self.xp, cache)", "its own output"),
+    ("layers.sigmoid", "e = xp.exp", "return 1 / (1 + xp.exp(-x)); e = xp.exp", "overflow"),
+    ("layers.Dropout.forward", "2**16 / (2**16 - self.threshold)", "1", "= 1 − p"),
+    ("layers.Dropout.backward", "dy * mask", "dy", "the mask of the forward pass is not applied"),
+    ("layers.Dropout.backward", "dy * mask", "dy * (mask != 0)", "scale of the forward pass"),
+    ("losses.bce", "* p.size)", ")", r"= p\.size"),
+    ("losses.bce", "* p.size)", "* len(p))", "= the columns"),
+    ("losses.bce", "not bool(((p > 0) & (p < 1)).all())", "False", "p = 0 must be refused"),
+    ("losses.bce_with_logits", "logits.size", "1", r"= logits\.size"),
+    ("layers.Sequential.backward", "parameters and hasattr", "hasattr", "must not be written"),
+    ("layers.Sequential.backward", "if not inputs", "if False", "inputs=False"),
+    ("optim.Adam.step", "self.t += 1", "pass", "is t 1 in the first step"),
+    ("optim.Adam.step", "self.t += 1", "self.t += 2", "t one too large"),
+    ("optim.Adam.step", "rate = self.learning_rate * c / (1 - self.beta1**self.t)",
+     "rate, c = self.learning_rate, 1", "equals Algorithm 1 without bias correction"),
+    ("optim.Adam.step", "c * self.epsilon", "self.epsilon", "ε is not corrected"),
+    ("optim.Adam.step", "rate = self", "rate = -self", "sign reversed"),
+    ("optim.Adam.step", "self.t += 1", "self.t += 1; self.parameters = self.parameters * 1.0",
+     "in place"),
+    ("Model.reconstruction_gradient", "decoder.backward(dlogits", "decoder.backward(2 * dlogits",
+     "the gradient of the encoder is 2 × the truth"),
+    ("Model.discriminator_gradient", "logits[n:], 0.0", "logits[n:], 1.0", "every target is 1"),
+    ("Model.generator_gradient", ", parameters=False", "",
+     "also writes the gradient of the discriminator"),
+]  # fmt: skip
+
+
+@mostly_slow(("code", "old", "new", "sentence"), PRACTICE, 0, 5, 20)
+def test_a_mistake_in_practice_is_named(code, old, new, sentence):
+    found = practice.judge(the_package(**{code: (old, new)}), rows_of(code))
+    assert any(verdict.verdict == "wrong" for verdict in found)
+    assert re.search(sentence, notes(found)), notes(found)
+
+
+ADAM = """self.t += 1
+        g, t = self.gradient, self.t
+        self.m = self.beta1 * self.m + (1 - self.beta1) * g
+        self.v = self.beta2 * self.v + (1 - self.beta2) * g**2
+        c1, c2 = 1 - self.beta1**t, 1 - self.beta2**t
+        self.parameters -= {step}
+        return
+"""
+VARIANTS = {
+    "self.learning_rate * self.m / c1 / (np.sqrt(self.v / c2) + self.epsilon)": "",
+    "self.learning_rate * self.m / c1 / np.sqrt(self.v / c2 + self.epsilon)": "ε inside the root",
+    "self.learning_rate * self.m / c1 / (self.v / c2 + self.epsilon)": "without the root",
+    "self.learning_rate * self.m / (np.sqrt(self.v / c2) + self.epsilon)": "correction of m",
+    "self.learning_rate * self.m / c1 / (np.sqrt(self.v) + self.epsilon)": "correction of v",
+    "self.learning_rate * g": "v is not used",
+}
+
+
+@mostly_slow("step", VARIANTS, 0, 1)
+def test_a_known_variant_of_adam_is_named(step):
+    texts = the_package(**{"optim.Adam.step": ("self.t += 1", ADAM.format(step=step))})
+    texts["optim"] = "import numpy as np\n" + texts["optim"]
+    found = practice.judge(texts, [row for row in practice.ROWS if row.id == "adam.first"])
+    assert VARIANTS[step] in notes(found)
+    assert (found[0].verdict == "right") == (VARIANTS[step] == "")
+
+
+RIGHT = {
+    "losses.bce": [
+        ("not bool(((p > 0) & (p < 1)).all())", "((p <= 0) | (p >= 1)).any()"),
+        ("not bool(((p > 0) & (p < 1)).all())", "not (p > 0).all() or not (p < 1).all()"),
     ],
+    "layers.Dense.backward": [("dy @ self.W.T", "self.xp.einsum('ij,kj->ik', dy, self.W)")],
+}
+
+
+@mostly_slow(("code", "change"), [(c, x) for c, changes in RIGHT.items() for x in changes], 0)
+def test_right_code_is_right(code, change):
+    found = practice.judge(the_package(**{code: change}), rows_of(code))
+    assert {verdict.verdict for verdict in found} == {"right"}
+
+
+def test_a_network_that_ignores_inputs_false_blocks_nothing():
+    texts = the_package(**{"layers.Sequential.backward": ("if not inputs", "if False")})
+    rows = [row for row in practice.ROWS if row.id in ("network.early", "phase1.value")]
+    assert [verdict.verdict for verdict in practice.judge(texts, rows)] == ["wrong", "right"]
+
+
+def test_a_body_left_out_is_missing_and_what_needs_it_waits():
+    texts = the_package()
+    texts["layers"] = practice.source("layers", blanks={"layers.ReLU.backward"})
+    rows = [row for row in practice.ROWS if row.id in ("relu.y", "relu.dx", "network.early")]
+    found = practice.judge(texts, rows)
+    assert [verdict.verdict for verdict in found] == ["right", "missing", "waits"]
+    assert found[2].note == "for layers.ReLU.backward"
+
+
+@mostly_slow(
+    ("line", "sentence"),
+    [
+        ("from npaae.layers import *", "npaae.layers must not be imported"),
+        ("import npaae", "npaae must not be imported"),
+        ("from npaae import layers", "npaae.layers must not be imported"),
+        ("import npaae.backend", "npaae.backend must not be imported"),
+        ("import torch", "torch must not be imported"),
+        ("def (", "SyntaxError"),
+    ],
+    0,
+    5,
 )
-def test_a_file_that_cannot_be_imported_costs_its_own_formulas(tmp_path, file, text, note):
-    (write(tmp_path / "mine") / f"{file}.py").write_text(text, encoding="utf-8")
-    for each in homework.check(tmp_path / "mine"):
-        if each["code"].startswith(file):
-            assert each["verdict"] == "wrong"
-            assert re.fullmatch(note, each["note"])
-        elif each["code"].startswith("Model"):
-            assert (each["verdict"], each["note"]) == ("waits", f"for {file}.py")
-        elif each["code"].startswith(("designs", "optim")):
-            assert each["verdict"] == "right"
+def test_a_file_of_practice_that_is_refused_is_reported_once(line, sentence):
+    texts = the_package()
+    texts["layers"] = f"{line}\n{texts['layers']}"
+    found = practice.judge(texts, rows_of("layers.ReLU.forward", "layers.Dense.forward"))
+    assert [verdict.verdict for verdict in found] == ["wrong", "waits"]
+    assert re.search(rf"{re.escape(sentence)}.*\(layers\.py, line 1\)", found[0].note)
+
+
+DIFFERENCE = (
+    "h, W = 1e-6, self.W; x = cache; f = lambda x: self.forward(x)[0]; dx = np.zeros(x.shape)\n"
+    "        for i in np.ndindex(*x.shape):\n"
+    "            e = np.zeros(x.shape); e[i] = h\n"
+    "            dx[i] = (dy * (f(x + e) - f(x - e))).sum() / (2 * h)\n"
+    "        return dx"
+)
+
+
+def test_a_difference_quotient_in_practice_is_told_from_a_derivation():
+    texts = the_package(**{"layers.Dense.backward": ("return dy @ self.W.T", DIFFERENCE)})
+    texts["layers"] = "import numpy as np\n" + texts["layers"]
+    found = practice.judge(texts, [row for row in practice.ROWS if row.id == "dense.dx"])
+    assert found[0].verdict == "wrong"
+    assert "difference quotient" in found[0].note
+
+
+def test_what_waits_is_known_by_running_the_packages_code():
+    needed = {row.id: practice.needs(row) for row in practice.ROWS[:4]}
+    dense = "layers.Dense."
+    assert needed == {
+        "dense.y": {f"{dense}forward"},
+        "dense.dx": {f"{dense}forward", f"{dense}backward"},
+        "dense.dW": {f"{dense}forward", f"{dense}parameter_gradients"},
+        "dense.db": {f"{dense}forward", f"{dense}parameter_gradients"},
+    }
+
+
+def test_every_row_of_the_audit_about_a_body_is_a_row_of_practice():
+    import audit
+
+    wanted = {r.id for r in audit.ROWS if r.code in practice.CODES}
+    wanted = {one for one in wanted if not one.startswith(("categories", "heads"))}
+    assert wanted <= {row.id for row in practice.ROWS}
+
+
+def test_the_audit_is_its_own_again_after_practice():
+    import audit
+
+    before = audit.layers, audit.losses, audit.optim, audit.Model
+    practice.judge(the_package(), rows_of("layers.ReLU.forward"))
+    assert (audit.layers, audit.losses, audit.optim, audit.Model) == before
+    assert "judge.worker" not in sys.modules

@@ -1,0 +1,366 @@
+"""Judges the designs of a sheet. The truth is the sheet's own text, evaluated by `formula`."""
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import rules
+from .formula import Formula
+from .sandbox import Answer, Fault, Sandbox
+from .sheets import Design
+from .verdicts import Verdict, Wrong, of_fault, require
+
+Array = np.ndarray[Any, Any]
+Rng = np.random.Generator
+VALUE, DERIVATIVE = 1e-11, 1e-12  # limits; difference quotients reach about 1e-10
+
+
+class Remote:
+    """An object of a student's class, in the student's process."""
+
+    keys = count()
+
+    def __init__(self, sandbox: Sandbox, code: str, *args: Any, watch: bool = False) -> None:
+        self.sandbox, self.key, self.watch = sandbox, next(self.keys), watch
+        sandbox.ask({"do": "make", "key": self.key, "code": code, "args": args, "kwargs": {}})
+
+    def call(self, method: str, *args: Any, **options: Any) -> Answer:
+        return honest(self.sandbox.call(method, *args, key=self.key, watch=self.watch, **options))
+
+    def forward(self, x: Array, state: dict[str, Array]) -> tuple[Any, dict[str, int]]:
+        answer = self.call("forward", x, keep=True, state=state)
+        return answer.value, answer.cache
+
+
+def honest(answer: Answer) -> Answer:
+    if answer.used:
+        raise Wrong(f"{answer.used} numbers must not be used: derive on paper")
+    return answer
+
+
+class Case(NamedTuple):
+    """Where a design is tried."""
+
+    x: Array
+    dy: Array
+    watch: bool = False
+
+    @property
+    def sizes(self) -> dict[str, float]:
+        n, k = self.x.shape
+        return {"n, the rows": n, "k, the columns": k, "n · k": n * k}
+
+
+def cases(rng: Rng, kink: float) -> Iterator[Case]:
+    """Small arrays, points beside the kink, where differences straddle it, and a real batch."""
+    for shape in ((4, 3), (2, 5), (1, 4)):
+        yield Case(1.5 * rng.standard_normal(shape), rng.standard_normal(shape), watch=True)
+    beside = 10 ** rng.uniform(-11, -5, (6, 5)) * rng.choice([-1, 1], (6, 5))
+    yield Case(kink + beside, rng.standard_normal((6, 5)))
+    yield Case(2 * rng.standard_normal((100, 10)), rng.standard_normal((100, 10)))
+
+
+def far_away(rng: Rng) -> Iterator[Case]:
+    for size in (50.0, 1e3, 1e4):
+        x = size * rng.uniform(0.5, 1, (3, 4)) * rng.choice([-1, 1], (3, 4))
+        yield Case(x, rng.standard_normal((3, 4)))
+
+
+class Row(NamedTuple):
+    id: str
+    title: str
+    body: str  # which the row is about
+    of: int
+    check: Callable[[Design, Sandbox, Rng], None]
+    waits: tuple[str, ...] = ()  # rows without which this one says nothing
+
+
+def parameters(rng: Rng, k: int) -> dict[str, Array]:
+    return {"gamma": rng.uniform(0.5, 2, k), "beta": rng.uniform(0.5, 2, k)}
+
+
+def layer_value(design: Design, sandbox: Sandbox, rng: Rng) -> None:
+    for case in cases(rng, design.constants["kink"]):
+        remote, state = layer_at(design, sandbox, rng, case)
+        y, _ = remote.forward(case.x, state)
+        truth = design.formula.values({"x": case.x, **state})["y"]
+        require("y", y, truth, limit=VALUE, floor=1.0, sizes=case.sizes, derived=False)
+
+
+def layer_at(
+    design: Design, sandbox: Sandbox, rng: Rng, case: Case
+) -> tuple[Remote, dict[str, Array]]:
+    """A new layer for a case, and its parameters; an activation has none."""
+    k = case.x.shape[1]
+    own = design.name == "layer"
+    remote = Remote(sandbox, f"{design.name}.{design.code}", *([k] if own else []))
+    remote.watch = case.watch
+    return remote, parameters(rng, k) if own else {}
+
+
+def layer_input(design: Design, sandbox: Sandbox, rng: Rng) -> None:
+    """Forward at x, forward elsewhere, backward at x: the cache is the pass's own."""
+    formula = design.formula
+    for case in cases(rng, design.constants["kink"]):
+        remote, state = layer_at(design, sandbox, rng, case)
+        _, cache = remote.forward(case.x, state)
+        other = rng.permuted(case.x)
+        remote.forward(other, state)
+        dx = remote.call("backward", case.dy, cache, state=state).value
+        given = {"x": case.x, **state}
+        truth = formula.derivative("y", "x", given, case.dy)
+        last = formula.derivative("y", "x", {**given, "x": other}, case.dy)
+        slips = [
+            ("backward uses the last forward pass: keep the cache, not an attribute", last),
+            ("it lacks dy, the gradient at the output",
+             formula.derivative("y", "x", given, np.ones_like(case.dy))),
+        ]  # fmt: skip
+        require("dx", dx, truth, limit=DERIVATIVE, floor=scale(case.dy, truth), sizes=case.sizes,
+                slips=slips_of(formula, "y", "x", given, case.dy, slips))  # fmt: skip
+
+
+def scale(dy: Array, truth: Array) -> float:
+    return float(max(np.abs(dy).max(), np.abs(truth).max()))
+
+
+def slips_of(
+    formula: Formula, of: str, by: str, given: Any, dy: Any, first: Any = ()
+) -> Iterator[tuple[str, Array]]:
+    yield from first
+    if given[by].size <= 100:
+        for slip in formula.slips(by):
+            yield slip.sentence, formula.derivative(of, by, given, dy, slip)
+
+
+def activation_far(design: Design, sandbox: Sandbox, rng: Rng) -> None:
+    for case in far_away(rng):
+        remote, state = layer_at(design, sandbox, rng, case)
+        y, cache = remote.forward(case.x, state)
+        truth = design.formula.values({"x": case.x})["y"]
+        require("y far from 0", y, truth, limit=VALUE, floor=1.0, derived=False)
+        dx = remote.call("backward", case.dy, cache).value
+        truth = design.formula.derivative("y", "x", {"x": case.x}, case.dy)
+        require("dx far from 0", dx, truth, limit=DERIVATIVE, floor=scale(case.dy, case.dy))
+
+
+def layer_parameter(name: str) -> Callable[[Design, Sandbox, Rng], None]:
+    def check(design: Design, sandbox: Sandbox, rng: Rng) -> None:
+        for case in cases(rng, design.constants["kink"]):
+            remote, state = layer_at(design, sandbox, rng, case)
+            _, cache = remote.forward(case.x, state)
+            remote.forward(rng.permuted(case.x), state)
+            unwritten = {f"d{own}": np.full(len(state[own]), np.nan) for own in state}
+            answer = remote.call("parameter_gradients", case.dy, cache, state=state | unwritten,
+                                 back=tuple(unwritten))  # fmt: skip
+            found = answer.state[f"d{name}"]
+            if np.isnan(found).all():
+                raise Wrong(
+                    f"d{name} is not written into its array: write d{name}[...] = …, because "
+                    f"`self.d{name} = …` and a returned value leave it as it is"
+                )
+            given = {"x": case.x, **state}
+            truth = design.formula.derivative("y", name, given, case.dy)
+            require(f"d{name}", found, truth, limit=DERIVATIVE, floor=scale(truth, truth),
+                    sizes=case.sizes)  # fmt: skip
+
+    return check
+
+
+def loss_cases(design: Design, rng: Rng) -> Iterator[tuple[Case, dict[str, Any]]]:
+    """Cases whose x is y, and what the formula is given."""
+    for case in cases(rng, 0.0):
+        t = rng.integers(0, 2, case.x.shape).astype(float)
+        y = case.x
+        if not case.watch and case.x.shape != (100, 10):  # on the kink's two sides
+            smooth = design.constants["keep"] * t + design.constants["add"]
+            y = smooth + rng.choice([-1, 1], y.shape) * (design.constants["kink"] + case.x)
+        n, k = y.shape
+        yield case._replace(x=y), {"y": y, "t": t, "n": n, "k": k}
+
+
+def loss_called(sandbox: Sandbox, case: Case, given: dict[str, Any]) -> list[Any]:
+    answer = sandbox.call("loss.loss", given["y"], given["t"], watch=case.watch)
+    value = honest(answer).value
+    if not isinstance(value, list) or len(value) != 2:
+        raise Wrong("loss must return two values, L and dL/dy")
+    return value
+
+
+def loss_value(design: Design, sandbox: Sandbox, rng: Rng) -> None:
+    for case, given in loss_cases(design, rng):
+        found, _ = loss_called(sandbox, case, given)
+        truth = design.formula.values(given)["L"]
+        hard = Formula(["s = t", *design.formula.lines[1:]]).values(given)["L"]
+        require("L", found, truth, limit=VALUE, sizes=case.sizes, derived=False,
+                slips=[("the targets are not smoothed", hard)])  # fmt: skip
+
+
+def loss_gradient(design: Design, sandbox: Sandbox, rng: Rng) -> None:
+    for case, given in loss_cases(design, rng):
+        _, dy = loss_called(sandbox, case, given)
+        truth = design.formula.derivative("L", "y", given)
+        require("dL/dy", dy, truth, limit=DERIVATIVE, floor=scale(truth, truth), sizes=case.sizes,
+                slips=slips_of(design.formula, "L", "y", given, 1.0))  # fmt: skip
+
+
+# The optimiser
+
+
+def trajectory(formula: Formula, theta: Array, gradients: Array) -> list[dict[str, Array]]:
+    """All names of the formula after each step."""
+    state: dict[str, Any] = {"theta": theta, "m": np.zeros_like(theta), "v": np.zeros_like(theta)}
+    steps = []
+    for t, g in enumerate(gradients, start=1):
+        state = formula.values({**state, "g": g, "t": t})
+        steps.append(state)
+    return steps
+
+
+def optimiser_slips(formula: Formula) -> Iterator[tuple[str, Formula]]:
+    """The formula with one line changed as people change it."""
+    lines = formula.lines
+
+    def changed(old: str, new: str) -> Formula:
+        return Formula([re.sub(old, new, line) for line in lines])
+
+    yield "t is one too small: it must be 1 in the first step", changed(r"\bt\b", "(t - 1)")
+    yield "t is one too large: it must be 1 in the first step", changed(r"\bt\b", "(t + 1)")
+    yield "the sign is reversed: theta climbs", changed(r"theta - a", "theta + a")
+    yield "the decay of theta is left out of g", Formula(lines[1:])
+    yield "the bias correction of m is left out", changed(r"m / \(1 - [\d.]+\*\*t\)", "m")
+    yield "the look ahead is left out: d is not m", changed(r"^d = [\d.]+ \* m \+ g$", "d = m")
+    yield "the schedule is left out: a changes with t", changed(r"^(a = [\d.]+).*", r"\1")
+    yield "the constant is inside the root", changed(r"sqrt\(v\) \+ ([\d.]+)", r"sqrt(v + \1)")
+    yield "the constant is outside the root", changed(r"sqrt\(v \+ ([\d.]+)\)", r"sqrt(v) + \1")
+    yield "the root of v is left out", changed(r"^s = sqrt\(v\)", "s = v")
+    yield "the constant is left out of s", changed(r" \+ [\d.]+(\)?)$", r"\1")
+    yield "m is not kept from step to step", changed(r"^m = [\d.]+ \* m \+", "m =")
+    yield "v is not kept from step to step", changed(r"^v = [\d.]+ \* v \+", "v =")
+    yield "g takes the place of d", changed(r"a \* d", "a * g")
+    yield "m takes the place of d", changed(r"a \* d", "a * m")
+    yield "the division by s is left out", changed(r" / s$", "")
+    yield "g**2 and abs(g) are confused", changed(r"g\*\*2", "abs(g)")
+    yield "g**2 and abs(g) are confused", changed(r"abs\(g\)$", "g**2")
+
+
+def optimiser_steps(name: str, steps: int) -> Callable[[Design, Sandbox, Rng], None]:
+    """After so many steps: theta, or m and v."""
+
+    def check(design: Design, sandbox: Sandbox, rng: Rng) -> None:
+        for size in (6, 1000):
+            theta, gradients = rng.standard_normal(size), rng.standard_normal((steps, size))
+            remote = Remote(sandbox, "optimiser.Optimiser", theta, gradients[0], watch=size == 6)
+            bound = {"theta": theta}
+            for gradient in gradients:
+                answer = remote.call("step", state=bound | {"gradient": gradient},
+                                     back=("theta", "m", "v"))  # fmt: skip
+                if "theta" in answer.rebound:
+                    raise Wrong("theta must change in place: `theta -= …`, not `theta = theta - …`")
+                bound = {"theta": answer.state["theta"]}
+            truth = trajectory(design.formula, theta, gradients)[-1]
+            for part in name.split(" and "):
+                slips = ((sentence, trajectory(other, theta, gradients)[-1][part])
+                         for sentence, other in optimiser_slips(design.formula))  # fmt: skip
+                if part == "theta":  # whose steps are small beside it
+                    slips = ((sentence, end - theta) for sentence, end in slips)
+                    told = {1: "the first step", 2: "the second step"}.get(steps, f"{steps} steps")
+                    require(told, bound["theta"] - theta,
+                            truth["theta"] - theta, limit=1e-10, floor=1e-3, slips=slips,
+                            derived=False)  # fmt: skip
+                else:
+                    require(f"{part} after step 1", answer.state[part], truth[part],
+                            limit=VALUE, floor=1e-3, slips=slips, derived=False)  # fmt: skip
+
+    return check
+
+
+ROWS = {
+    "activation": [
+        Row("activation.y", "y", "forward", 5, layer_value),
+        Row("activation.dx", "dL/dx", "backward", 10, layer_input, ("activation.y",)),
+        Row("activation.far", "both far from 0", "backward", 5, activation_far, ("activation.dx",)),
+    ],
+    "loss": [
+        Row("loss.L", "L", "loss", 5, loss_value),
+        Row("loss.dy", "dL/dy", "loss", 20, loss_gradient, ("loss.L",)),
+    ],
+    "layer": [
+        Row("layer.y", "y", "forward", 5, layer_value),
+        Row("layer.dx", "dL/dx", "backward", 20, layer_input, ("layer.y",)),
+        Row("layer.dgamma", "dL/dgamma", "parameter_gradients", 5, layer_parameter("gamma"),
+            ("layer.y",)),
+        Row("layer.dbeta", "dL/dbeta", "parameter_gradients", 5, layer_parameter("beta"),
+            ("layer.y",)),
+    ],
+    "optimiser": [
+        Row("optimiser.m_v", "m and v", "step", 5, optimiser_steps("m and v", 1)),
+        Row("optimiser.first", "the first step", "step", 5, optimiser_steps("theta", 1),
+            ("optimiser.m_v",)),
+        Row("optimiser.second", "the second step", "step", 5, optimiser_steps("theta", 2),
+            ("optimiser.first",)),
+        Row("optimiser.tenth", "ten steps", "step", 5, optimiser_steps("theta", 10),
+            ("optimiser.second",)),
+    ],
+}  # fmt: skip
+
+
+def judge(design: Design, text: str | None, seed: int) -> list[Verdict]:
+    """The verdicts of one design, from the text of its file; None if there is no such file."""
+    rows = ROWS[design.name]
+    file = f"{design.name}.py"
+    if text is None:
+        return [verdict(design, row, "missing", f"{file} is missing") for row in rows]
+    found = next(iter(rules.breaches(text)), None)
+    if found:
+        return broken(design, f"{found[1]} ({file}, line {found[0]})")
+    verdicts: dict[str, Verdict] = {}
+    try:
+        with Sandbox() as sandbox:
+            try:
+                sandbox.load(design.name, text)
+            except Fault as fault:
+                return broken(design, f"{file} cannot be imported: {of_fault(fault)}")
+            for row in rows:
+                waits = [other for other in row.waits if verdicts[other].verdict != "right"]
+                if waits:
+                    verdicts[row.id] = verdict(design, row, "waits", f"for {', '.join(waits)}")
+                else:
+                    verdicts[row.id] = tried(design, row, sandbox, seed)
+                if not sandbox.is_open:
+                    ended = f"not tried: {verdicts[row.id].note}"
+                    rest = [other for other in rows if other.id not in verdicts]
+                    verdicts |= {other.id: verdict(design, other, "wrong", ended) for other in rest}
+                    break
+    except Fault as fault:  # the process did not even start
+        return broken(design, str(fault))
+    return [verdicts[row.id] for row in rows]
+
+
+def tried(design: Design, row: Row, sandbox: Sandbox, seed: int) -> Verdict:
+    try:
+        row.check(design, sandbox, np.random.default_rng([seed, *row.id.encode()]))
+    except Wrong as wrong:
+        return verdict(design, row, "wrong", str(wrong))
+    except Fault as fault:
+        if fault.error == "NotImplementedError":
+            own = fault.message.endswith(f".{row.body}")
+            return verdict(
+                design, row, *(("missing", "") if own else ("waits", f"for {fault.message}"))
+            )
+        return verdict(design, row, "wrong", of_fault(fault))
+    return verdict(design, row, "right")
+
+
+def verdict(design: Design, row: Row, word: str, note: str = "") -> Verdict:
+    code = f"{design.name}.py, {row.body}"
+    return Verdict(row.id, design.name, row.title, code, row.of, word, note)
+
+
+def broken(design: Design, note: str) -> list[Verdict]:
+    """Verdicts of a file of which nothing can be run: the reason once."""
+    first, *rest = ROWS[design.name]
+    waiting = [verdict(design, row, "waits", f"for {design.name}.py") for row in rest]
+    return [verdict(design, first, "wrong", note), *waiting]

@@ -1,0 +1,160 @@
+"""Verdicts, and what a wrong array says about the code that computed it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .sandbox import Fault
+
+Array = np.ndarray[Any, Any]
+EQUAL = 1e-6  # the relative difference of a wrong array and the mistake that explains it
+DIFFERENCES = 1e-4  # a smaller error is one of precision, not of mathematics
+
+
+class Verdict(NamedTuple):
+    id: str
+    part: str
+    title: str
+    code: str
+    of: int  # points
+    verdict: str  # right, wrong, missing or waits
+    note: str = ""
+
+    @property
+    def points(self) -> int:
+        return self.of if self.verdict == "right" else 0
+
+
+class Wrong(Exception):
+    """A wrong result, in a sentence."""
+
+
+def close(a: Array, b: Array, tolerance: float = EQUAL) -> bool:
+    if np.shape(a) != np.shape(b):
+        return False
+    scale = float(np.abs(b).max(initial=0))
+    return bool(np.abs(a - b).max(initial=0) <= tolerance * scale) and scale > 0
+
+
+def error_of(claim: Array, truth: Array, floor: float = 0.0) -> float:
+    """The worst error, element by element, relative to |truth| + floor."""
+    difference = np.abs(claim - truth)
+    errors = np.divide(difference, np.abs(truth) + floor, where=difference > 0,
+                       out=np.zeros(difference.shape))  # fmt: skip
+    return float(errors.max(initial=0))
+
+
+def require(
+    name: str,
+    claim: Any,
+    truth: Any,
+    *,
+    limit: float,
+    floor: float = 0.0,
+    sizes: Mapping[str, float] | None = None,
+    slips: Iterable[tuple[str, Array]] = (),
+    derived: bool = True,
+) -> None:
+    """Raise Wrong, with the best explanation, unless a claim is the truth.
+
+    sizes: numbers by which it may be too large or too small. slips: sentences, each with the array
+    that such a mistake gives. derived: whether it is a derivative, which a difference quotient
+    approximates.
+    """
+    truth = np.asarray(truth, float)
+    if not isinstance(claim, np.ndarray | np.generic | float | int):
+        kind = claim.get("other", "dict") if isinstance(claim, dict) else type(claim).__name__
+        raise Wrong(f"{name} must be an array of shape {truth.shape}, got {str(kind)[:50]}")
+    claim = np.asarray(claim)
+    if claim.shape != truth.shape:
+        text = f"{name} must have shape {truth.shape}, got {claim.shape}"
+        raise Wrong(f"{text}: it is transposed" if close(claim.T, truth) else text)
+    single, claim = claim.dtype == np.float32, claim.astype(float)
+    finite = np.isfinite(claim)
+    if not finite.all():
+        raise Wrong(
+            f"{name}: {claim.size - finite.sum()} of {claim.size} numbers are NaN or infinite"
+        )
+    error = error_of(claim, truth, floor)
+    if error <= limit:
+        return
+    for sentence, slip in slips:
+        if close(claim, np.asarray(slip)) and not close(truth, np.asarray(slip), EQUAL):
+            raise Wrong(f"{name}: {sentence}")
+    if error <= DIFFERENCES:
+        text = f"{name} is right to {error:.0e} only"
+        if single:
+            raise Wrong(f"{text}, because it is computed in float32: keep the arguments' float64")
+        if derived:
+            also = " or of float32" if error > 1e-9 else ""
+            raise Wrong(f"{text}, the precision of a difference quotient{also}: derive it instead")
+        raise Wrong(f"{text}: is every constant that of the formula?")
+    raise Wrong(f"{name} {_pattern(claim, truth, sizes or {})}")
+
+
+def _pattern(claim: Array, truth: Array, sizes: Mapping[str, float]) -> str:
+    """What a wrong array has in common with the right one."""
+    if not claim.any():
+        return "is 0 everywhere"
+    square = float(np.sum(truth * truth))
+    if square:
+        factor = float(np.sum(claim * truth)) / square
+        if close(claim, factor * truth) and (claim.size > 1 or _is_simple(factor)):
+            return _factor(factor, sizes)
+    for axis, line in (
+        ((1, "row"), (0, "column")) if truth.ndim == 2 and min(truth.shape) > 1 else ()
+    ):
+        squares = np.sum(truth * truth, axis=axis, keepdims=True)
+        factors = np.sum(claim * truth, axis=axis, keepdims=True) / np.where(squares, squares, 1)
+        if close(claim, factors * truth):
+            return f"has every {line} off by a factor of its own: {_few(factors)}"
+    scale = np.abs(truth).max(initial=0) or 1.0
+    wrong = np.abs(claim - truth) > EQUAL * (np.abs(truth) + 1e-3 * scale)
+    if not wrong.any():
+        wrong = np.abs(claim - truth) == np.abs(claim - truth).max()
+    first = tuple(int(i) for i in np.argwhere(wrong)[0])
+    reversed_sign = close(np.abs(claim), np.abs(truth))
+    place = f"[{', '.join(map(str, first))}]" if first else ""
+    where = f"{place} is {claim[first]:.6g} and should be {truth[first]:.6g}"
+    if claim.size == 1:
+        return where.lstrip()
+    count = f"has {wrong.sum()} of {claim.size} numbers wrong"
+    return f"{count}{', by their sign' if reversed_sign else ''}: {where}"
+
+
+def _is_simple(factor: float) -> bool:
+    """Whether a factor is hardly chance: a whole number, or 1 over one."""
+    return factor != 0 and any(abs(f - round(f)) < EQUAL * abs(f) for f in (factor, 1 / factor))
+
+
+def _few(values: Array) -> str:
+    shown = [f"{value:.3g}" for value in values.ravel()[:4]]
+    return ", ".join(shown) + (", …" if values.size > 4 else "")
+
+
+def _factor(factor: float, sizes: Mapping[str, float]) -> str:
+    """A constant factor, and what it equals."""
+    if abs(factor + 1) < EQUAL:
+        return "is −1 × the truth: its sign is reversed"
+    names: dict[str, float] = {}
+    for name, size in sizes.items():
+        names |= {name: size, f"1 / {name}": 1 / size if size else 0.0}
+    names |= {f"−{name}": -value for name, value in names.items()}
+    equal = [name for name, value in names.items() if value and abs(factor / value - 1) < EQUAL]
+    return f"is {factor:.6g} × the truth" + (f", and {factor:.6g} = {equal[0]}" if equal else "")
+
+
+def of_fault(fault: Fault) -> str:
+    """A sentence for what the code has raised."""
+    if fault.error == "ValueError" and "read-only" in fault.message:
+        place = f" ({fault.file}, line {fault.line})" if fault.file else ""
+        return f"arguments must not change, and the code writes to one{place}"
+    if fault.error == "PermissionError" or fault.error == "ImportError":
+        place = f" ({fault.file}, line {fault.line})" if fault.file else ""
+        return f"{fault.message}{place}"
+    return str(fault)
+
+
+def total(verdicts: Iterable[Verdict]) -> int:
+    return sum(verdict.points for verdict in verdicts)

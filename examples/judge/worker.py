@@ -1,0 +1,322 @@
+"""The student's process: it receives files as text, arrays and names, calls, and returns arrays.
+
+It knows no formula and judges nothing. What keeps a student's code in its place here, limits of
+time, memory and files and a list of refused imports, protects the machine; the verdict depends on
+none of it.
+"""
+
+import builtins
+import importlib
+import os
+import sys
+import traceback
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+
+from . import protocol, rules
+
+MEMORY = 2 * 2**30  # bytes of address space
+SECONDS = 60  # of processor time
+FILE = 2**20  # bytes of a file
+NOBODY = 65534
+
+# What a running homework must not do, by the names of Python's audit events: PEP 578.
+REFUSED = (
+    "_thread.", "ctypes.", "fcntl.", "gc.", "marshal.", "mmap.", "open", "os.", "pickle.", "pty.",
+    "resource.", "shutil.", "signal.", "socket.", "sqlite3.", "subprocess.",
+    "syslog.", "tempfile.", "webbrowser.", "winreg.",
+)  # fmt: skip
+IMPORTING = ("os.listdir", "os.scandir")  # which a module of the standard library needs to load
+SUFFIXES = (".py", ".pyc", ".so", ".pyd")
+
+
+class Student:
+    """The files, objects and caches of one student."""
+
+    def __init__(self) -> None:
+        self.modules: dict[str, types.ModuleType] = {}
+        self.objects: dict[int, Any] = {}
+        self.kept: list[Any] = []
+        self.files: set[str] = set()
+        self.is_running = False
+        self.used = ""  # complex or long numbers, if the code has computed with any
+        sys.addaudithook(self._refuse)
+
+    def load(self, name: str, text: str, library: list[str]) -> dict[str, Any]:
+        """Run a file. library: the modules that it may import beyond those of the rules."""
+        self.files.add(f"{name}.py")
+        module = types.ModuleType(name)
+        refused = rules.BUILTINS - rules.REFLECTION if library else rules.BUILTINS
+        safe = {k: v for k, v in vars(builtins).items() if k not in refused}
+        vars(module)["__builtins__"] = safe | {"__import__": self._importer(library)}
+        code = compile(text, f"{name}.py", "exec", dont_inherit=True)
+        sys.modules[name] = module  # where dataclasses look up the module of a class
+        with self._running():
+            exec(code, vars(module))
+        self.modules[name] = module
+        return {}
+
+    def make(self, key: int, code: str, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Construct an object, which owns copies of the arrays that it is given."""
+        arguments = [self._decoded(value) for value in args]
+        arguments = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+        keywords = {name: self._decoded(value) for name, value in kwargs.items()}
+        with self._running():
+            self.objects[key] = self._find(code)(*arguments, **keywords)
+        return {}
+
+    def call(
+        self,
+        code: str,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        key: int | None = None,
+        keep: bool = False,
+        state: dict[str, Any] | None = None,
+        back: tuple[str, ...] = (),
+        watch: bool = False,
+        errors: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Call a function, or a method of an object, after setting the object's `state`.
+
+        Returns its value; with `keep`, a number for the second of its two values, the cache. `back`
+        names the attributes to return, as the arrays that they were before the call. errors: for
+        `np.errstate`. watch: see `_running`.
+        """
+        owner = None if key is None else self.objects[key]
+        before = self._set(owner, state or {})
+        arguments = [self._decoded(value) for value in args]
+        keywords = {name: self._decoded(value) for name, value in kwargs.items()}
+        function = self._find(code, owner)
+        with np.errstate(**(errors or {})), self._running(watch):
+            value = function(*arguments, **keywords)
+        answer: dict[str, Any] = {}
+        if keep:
+            if not isinstance(value, tuple) or len(value) != 2:
+                raise TypeError(f"{code} must return two values, y and a cache, got {_kind(value)}")
+            value, cache = value
+            self.kept.append(cache)
+            answer["kept"] = len(self.kept) - 1
+        answer["value"] = _plain(value)
+        after = {name: self._find(name, owner) for name in back}
+        answer["rebound"] = [
+            name for name in back if after[name] is not before.get(name, after[name])
+        ]
+        answer["state"] = {name: _plain(before.get(name, after[name])) for name in back}
+        answer["used"] = self.used
+        generators = [value for value in arguments if isinstance(value, np.random.Generator)]
+        answer["generators"] = [_numbers(rng.bit_generator.state) for rng in generators]
+        return answer
+
+    def clear(self) -> dict[str, Any]:
+        self.objects, self.kept = {}, []
+        return {}
+
+    def _find(self, code: str, owner: Any = None) -> Any:
+        """A dotted name, from one of the files or from an object."""
+        first, *rest = code.split(".")
+        found: Any = self.modules[first] if owner is None else getattr(owner, first)
+        for name in rest:
+            found = found[int(name)] if name.isdigit() else getattr(found, name)
+        return found
+
+    def _set(self, owner: Any, state: dict[str, Any]) -> dict[str, Any]:
+        """Fill the arrays of an object, or bind its numbers; returns the arrays."""
+        arrays = {}
+        for path, value in state.items():
+            parent, _, name = path.rpartition(".")
+            holder = self._find(parent, owner) if parent else owner
+            if not isinstance(value, np.ndarray):
+                setattr(holder, name, value)
+                continue
+            current = getattr(holder, name, None)
+            if type(current) is np.ndarray and current.shape == value.shape:
+                current[...] = value
+            else:
+                setattr(holder, name, value.copy())
+            arrays[path] = getattr(holder, name)
+        return arrays
+
+    def _decoded(self, value: Any) -> Any:
+        """An argument. Arrays are read-only, because arguments must not change."""
+        if isinstance(value, np.ndarray):
+            return value  # of bytes, which NumPy does not let anyone write to
+        if isinstance(value, list):
+            return [self._decoded(part) for part in value]
+        match value:
+            case {"kept": number}:
+                return self.kept[number]
+            case {"object": number}:
+                return self.objects[number]
+            case {"module": "numpy"}:
+                return np
+            case {"prior": config}:
+                from npaae import priors
+
+                return priors.from_config(config)
+            case {"generator": state}:
+                rng = np.random.default_rng()
+                rng.bit_generator.state = state
+                return rng
+        return value
+
+    def _importer(self, library: list[str]) -> Callable[..., Any]:
+        real = builtins.__import__
+
+        def guarded(
+            name: str, of: Any = None, by: Any = None, fromlist: Any = (), level: int = 0
+        ) -> Any:
+            if name in self.modules and not level:
+                return self.modules[name]
+            if name.startswith("numpy.") and name in sys.modules:  # for `x.mean()`, by NumPy itself
+                wanted = []
+            elif name == "npaae" and fromlist:
+                wanted = [f"npaae.{part}" for part in fromlist]
+            else:
+                wanted = ["." * level + name]
+            is_plain = name.startswith("npaae.") and not fromlist  # which would give all of npaae
+            refused = [rules.refused_import(one, () if is_plain else library) for one in wanted]
+            if any(refused):
+                raise ImportError(next(filter(None, refused)))
+            return real(name, of, by, fromlist, level)
+
+        return guarded
+
+    @contextmanager
+    def _running(self, watch: bool = False) -> Iterator[None]:
+        """While a student's code runs: refuse what homework must not do.
+
+        With `watch`, which costs time, notice the numbers that it computes with too.
+        """
+        if watch:
+            sys.settrace(self._trace)
+        self.is_running = True
+        try:
+            yield
+        finally:
+            self.is_running = False
+            sys.settrace(None)
+
+    def _refuse(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Python's audit hook, which nothing can remove."""
+        if self.is_running and event.startswith(REFUSED) and event not in IMPORTING:
+            if event == "open" and str(arguments[0]).endswith(SUFFIXES) and arguments[1] == "rb":
+                return
+            raise PermissionError(f"{event} must not be used in homework")
+
+    def _trace(self, frame: types.FrameType, event: str, value: Any) -> Any:
+        if frame.f_code.co_filename not in self.files:
+            return None
+        for found in (*frame.f_locals.values(), value):
+            kind = str(getattr(found, "dtype", type(found).__name__))
+            if kind.startswith(("complex", "clong", "longdouble", "float128")):
+                self.used = kind
+        return self._trace
+
+
+def _plain(value: Any) -> Any:
+    """A value as it can be sent: numbers and arrays themselves, anything else by what it is."""
+    if isinstance(value, np.ndarray | np.generic):
+        if value.nbytes > protocol.LARGEST:
+            raise TypeError("an array must be as large as asked for, got one of more than 256 MiB")
+        array = np.array(value, copy=True, subok=False)
+        if array.dtype.name not in protocol.TYPES:
+            raise TypeError(f"an array of float64 is expected, got one of {array.dtype}")
+        return array
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) in (tuple, list):
+        return [_plain(part) for part in value]
+    return {"other": _kind(value)}
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
+
+
+def _numbers(state: Any) -> dict[str, Any]:
+    """The state of a generator, with Python's integers for NumPy's."""
+    return {
+        name: _numbers(part)
+        if isinstance(part, dict)
+        else part
+        if isinstance(part, str)
+        else int(part)
+        for name, part in state.items()
+    }
+
+
+def fault(error: BaseException, files: set[str]) -> dict[str, Any]:
+    """What was raised, and in which line of the student's files."""
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        places.append((error.filename or "", error.lineno))
+    own = [(name, line) for name, line in places if name in files]
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    answer = {"error": type(error).__name__, "message": " ".join(message.split())[:300]}
+    return answer | (dict(zip(("file", "line"), own[-1], strict=True)) if own else {})
+
+
+def limit() -> None:
+    """Limits of memory, time, files and processes, on systems that have them."""
+    with suppress(ImportError):
+        import resource
+
+        for kind, most in {
+            "AS": MEMORY, "CPU": SECONDS, "FSIZE": FILE, "CORE": 0, "NPROC": 0
+        }.items():  # fmt: skip
+            with suppress(AttributeError, ValueError, OSError):
+                resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (most, most))
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # whom NPROC and permissions do not stop
+        with suppress(OSError):
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+
+
+def main() -> None:
+    inlet, outlet = os.dup(0), os.dup(1)
+    if os.name == "nt":
+        import msvcrt
+
+        for descriptor in (inlet, outlet):
+            msvcrt.setmode(descriptor, os.O_BINARY)  # type: ignore[attr-defined]
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    warnings.simplefilter("ignore")
+
+    def receive(count: int) -> bytes:
+        data = bytearray()
+        while len(data) < count and (piece := os.read(inlet, min(count - len(data), 2**20))):
+            data += piece
+        return bytes(data)
+
+    def send(frame: bytes) -> None:
+        rest = memoryview(frame)
+        while rest:
+            rest = rest[os.write(outlet, rest) :]
+
+    student = Student()
+    with suppress(EOFError):
+        for module in (*sorted(rules.MODULES), "numpy.random", *protocol.read(receive)):
+            importlib.import_module(module)  # now, because the limits may hide the library
+        limit()
+        send(protocol.pack({}))
+        while True:
+            request = protocol.read(receive)
+            try:
+                answer = getattr(student, request.pop("do"))(**request)
+                frame = protocol.pack(answer)
+            except BaseException as error:  # sys.exit and the like too
+                frame = protocol.pack(fault(error, student.files))
+            send(frame)
+
+
+if __name__ == "__main__":
+    main()
