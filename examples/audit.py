@@ -479,8 +479,8 @@ class Phase(NamedTuple):
 
 
 def labels_of(x: Array, model: Model) -> Any:
-    """A label for each row, "unlabelled" included; None if the model has no classes."""
-    return np.arange(len(x)) % (model.classes + 1) if model.classes else None
+    """A label for each row, or −1, "unlabelled"; None if the model has no classes."""
+    return np.arange(1, len(x) + 1) % (model.classes + 1) - 1 if model.classes else None
 
 
 def entropy(logits: Array, t: Array | float) -> Any:
@@ -506,7 +506,7 @@ def discriminator_loss(model: Model, x: Array, rng: Rng) -> Any:
     codes, _ = model.encoder.forward(x, rng)
     if model.classes:
         labels, u = labels_of(x, model), rng.random(len(x))
-        position = np.where(labels == model.classes, u, (labels + u) / model.classes)
+        position = np.where(labels < 0, u, (labels + u) / model.classes)
         real = model.prior.sample_at(rng, position)  # type: ignore[attr-defined]
         one_hot = np.eye(model.classes + 1)[labels]
         real, codes = np.hstack((real, one_hot)), np.hstack((codes, one_hot))

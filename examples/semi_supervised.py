@@ -43,8 +43,8 @@ def main(
     flags = training_flags(name, epochs=30, about=about, own=own, extendable=False)
     digits = load_data("MNIST", flags.data_dir, sample=flags.sample)
     kept = without_the_last_sixth(digits)
-    labelled = draw_labelled(kept, flags.labels, flags.seed)
-    if labelled and flags.categories < 10:
+    train_labels = draw_labels(kept, flags.labels, flags.seed)
+    if flags.labels and flags.categories < 10:
         raise InvalidInput(f"--categories must be at least 10 with labels, got {flags.categories}")
     comm = npaae.parallel.world()  # None, or several ranks, which the model refuses
     if flags.resume or flags.evaluate:
@@ -58,7 +58,7 @@ def main(
             head_distance=head_distance,
             joint=joint,
             perturbation=flags.perturbation,
-            **({} if labelled or flags.perturbation == 0 else WITHOUT_LABELS),
+            **({} if flags.labels or flags.perturbation == 0 else WITHOUT_LABELS),
             backend=flags.backend,
             seed=flags.seed,
             comm=comm,
@@ -85,7 +85,7 @@ def main(
             key: getattr(flags, key) for key in ("labels", "categories", "perturbation", "sample")
         },
     ) as run:
-        records = train(model, kept, labelled, flags.epochs, flags.batch_size)
+        records = train(model, kept, train_labels, flags.epochs, flags.batch_size)
         for record in run.progress(records):
             run.record(record)
             if record.epoch % flags.figures_every == 0 and record.epoch < flags.epochs:
@@ -107,15 +107,16 @@ def without_the_last_sixth(digits: Dataset) -> Dataset:
     )
 
 
-def draw_labelled(digits: Dataset, count: int, seed: int) -> tuple[Any, Any] | None:
-    """(images, labels) of `count` training images, equally many of each digit, or all there are.
+def draw_labels(digits: Dataset, count: int, seed: int) -> Any:
+    """The labels of `count` training images, equally many of each digit, or of all there are.
 
-    Raises InvalidInput if `count` is not a multiple of ten, or one digit has not enough images.
+    The others are −1, for "unlabelled". None if count is 0. Raises InvalidInput if `count` is not a
+    multiple of ten, or one digit has not enough images.
     """
     if count == 0:
         return None
     if count >= len(digits.train_labels):
-        return digits.train_images, digits.train_labels
+        return digits.train_labels
     order = np.random.default_rng(seed).permutation(len(digits.train_labels))
     of_each = [order[digits.train_labels[order] == k][: count // 10] for k in range(10)]
     if count % 10 or min(map(len, of_each)) < count // 10:
@@ -123,14 +124,16 @@ def draw_labelled(digits: Dataset, count: int, seed: int) -> tuple[Any, Any] | N
             "--labels must be a multiple of 10 with as many images of each digit, or all of "
             f"{len(digits.train_labels):,}, got {count:,}"
         )
+    labels = np.full(len(digits.train_labels), -1)
     chosen = np.concatenate(of_each)
-    return digits.train_images[chosen], digits.train_labels[chosen]
+    labels[chosen] = digits.train_labels[chosen]
+    return labels
 
 
 def train(
     model: CategoricalAutoencoder,
     digits: Dataset,
-    labelled: Any,
+    labels: Any,
     epochs: int,
     batch_size: int = 100,
 ) -> Iterator[Record]:
@@ -145,13 +148,13 @@ def train(
         for name, adam in model.adams().items():
             first = model.config[f"lr_{name.removesuffix('_adam')}"]
             adam.learning_rate = first * (1 - done)
-        if labelled is not None:
+        if labels is not None:
             adam = model.smoothness_adam
             adam.learning_rate = model.config["lr_smoothness"] * min(2 * done, 2 - 2 * done)
         yield from npaae.train(
             model,
             digits.train_images,
-            labelled=labelled,
+            labels=labels,
             test_images=digits.test_images,
             epochs=1,
             batch_size=batch_size,

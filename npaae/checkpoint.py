@@ -3,11 +3,12 @@
 A model is an .npz archive of plain arrays, which `numpy.load` opens without pickle:
 
     format      the version of this layout
+    model       the name of the model's class
     config      the arguments of the model's constructor, as JSON
     epoch       the number of epochs trained so far
     theta       the flat parameter vector, in the order encoder, decoder, discriminator
-    <adam>.m, <adam>.v, <adam>.t, <adam>.learning_rate      the state of each Adam
-    <network>.<i>.mean, <network>.<i>.variance              the running averages of batch norm
+    <adam>.m, <adam>.v, <adam>.t, <adam>.learning_rate, …   the state of each Adam
+    <network>.<i>.<name>        the statistics and settings that a layer declares
 """
 
 import json
@@ -15,54 +16,62 @@ import os
 import pickle
 import stat
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from inspect import signature
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from . import checks
 from .backend import HostArray, array_module, to_host
 from .errors import BadFile, CannotWrite, InvalidInput, one_line
+from .optim import Adam
 from .priors import Prior, from_config
 
-if TYPE_CHECKING:
-    from .model import AdversarialAutoencoder
-
-Model = TypeVar("Model", bound="AdversarialAutoencoder")
-
 FORMAT = 4
+ADAM: dict[str, Callable[[str, Any], Any]] = {  # its numbers, with their checks
+    "t": partial(checks.integer, least=0),
+    "learning_rate": checks.non_negative,  # a schedule may have reached 0
+    "beta1": checks.fraction,
+    "beta2": checks.fraction,
+    "epsilon": checks.positive,
+}
 
 
-def save(model: "AdversarialAutoencoder", path: str | os.PathLike[str]) -> None:
+def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Write a model; see `AdversarialAutoencoder.save`."""
     arrays: dict[str, Any] = {name: to_host(array) for name, array in model.arrays().items()}
-    for name, adam in model.adams().items():
-        arrays |= {f"{name}.t": adam.t, f"{name}.learning_rate": adam.learning_rate}
-    config = json.dumps(model.config)
+    numbers = {label: getattr(owner, name) for label, owner, name in _numbers(model)}
+    head: dict[str, Any] = {
+        "format": FORMAT,
+        "model": type(model).__name__,
+        "config": json.dumps(model.config),
+    }
     with replacing(path) as file:
-        np.savez(file, format=FORMAT, config=config, epoch=model.epoch, **arrays)
+        np.savez(file, **head, epoch=model.epoch, **arrays, **numbers)
+
+
+def _numbers(model: Any) -> Iterator[tuple[str, Any, str]]:
+    """(label, owner, name) of each Adam's numbers and of the settings of all layers."""
+    for label, adam in model.adams().items():
+        for name in ADAM:
+            yield f"{label}.{name}", adam, name
+    yield from model.declared("settings")
 
 
 def load(
-    kind: type[Model],
-    path: str | os.PathLike[str],
-    backend: str,
-    prior: Prior | None,
-    comm: Any = None,
-) -> Model:
+    kind: Any, path: str | os.PathLike[str], backend: str, prior: Prior | None, comm: Any = None
+) -> Any:
     """Read a model of class `kind`; see `AdversarialAutoencoder.load`."""
     array_module(backend)  # raises here, because a missing backend is not the file's fault
     config, saved = read(path)
     name, saved_prior = os.fspath(path), config.pop("prior", None)
+    if (saved_kind := str(saved.get("model"))) != kind.__name__:
+        raise BadFile(f"{name} holds a model of class {saved_kind}, not {kind.__name__}")
     if saved_prior is None and prior is None:
         raise InvalidInput(f"prior must be given: {name} was trained with a prior of your own")
-    taken = signature(kind).parameters
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
-    if not takes_any and (unknown := config.keys() - taken.keys()):
-        raise BadFile(f"{name} is not of class {kind.__name__}, which takes no {min(unknown)}")
     try:
         _check_size(kind, config, saved["theta"].size)
         prior_ = from_config(saved_prior) if prior is None else prior
@@ -114,25 +123,21 @@ def _members(file: BinaryIO) -> dict[str, HostArray]:
     return members
 
 
-def _check_size(kind: type[Model], config: Mapping[str, Any], size: int) -> None:
+def _check_size(kind: Any, config: Mapping[str, Any], size: int) -> None:
     """Reject a configuration with another number of parameters before allocating memory for it.
 
-    Entries must be integers, because a string times a large number would exhaust the memory.
-    The networks of a subclass may have any number of parameters.
+    A class that builds networks of its own, without counting them, may have any number.
     """
-    from .model import AdversarialAutoencoder
-
-    least = {"latent": 1, "visible": 1, "classes": 0, "categories": 1}
-    for name in config.keys() & least.keys():
-        checks.integer(name, config[name], least[name])
-    for width in config["hidden"]:
-        checks.integer("hidden", width, 1)
-    needed = kind.parameter_count(config)
-    if needed != size and kind.network is AdversarialAutoencoder.network:
+    needed = kind.parameter_count(checks.settings(config))
+    counter, *builders = (
+        next(base for base in kind.__mro__ if name in vars(base))
+        for name in ("parameter_count", "networks", "network")
+    )
+    if needed != size and all(issubclass(counter, builder) for builder in builders):
         raise InvalidInput(f"its layer sizes need {needed:,} parameters, but it holds {size:,}")
 
 
-def _restore(model: "AdversarialAutoencoder", saved: Mapping[str, HostArray]) -> None:
+def _restore(model: Any, saved: Mapping[str, HostArray]) -> None:
     """Copy all numbers of a checkpoint into the model; raises InvalidInput for impossible ones."""
     for name, array in model.arrays().items():
         values = saved[name]
@@ -141,10 +146,9 @@ def _restore(model: "AdversarialAutoencoder", saved: Mapping[str, HostArray]) ->
         if not np.isfinite(values).all() or (name.endswith(".v") and values.min() < 0):
             raise InvalidInput(f"its {name} holds numbers that training cannot produce")
         array[...] = model.xp.asarray(values)
-    for name, adam in model.adams().items():
-        adam.t = checks.integer(f"{name}.t", saved[f"{name}.t"], 0)
-        rate = saved[f"{name}.learning_rate"][()]  # a schedule may have reached 0
-        adam.learning_rate = checks.non_negative(f"{name}.learning_rate", rate)
+    for label, owner, name in _numbers(model):
+        check = ADAM[name] if isinstance(owner, Adam) else checks.non_negative
+        setattr(owner, name, check(label, saved[label][()]))
     model.epoch = checks.integer("epoch", saved["epoch"], 0)
 
 

@@ -1,6 +1,8 @@
 """The checks of arguments: each returns the value, converted, or raises InvalidInput."""
 
 import operator
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import isfinite, nan
 from numbers import Real
 from typing import Any
@@ -61,6 +63,35 @@ def fraction(name: str, value: Any) -> float:
     return number
 
 
+def settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """{name: value} of a model's settings, checked; raises InvalidInput for the first bad one.
+
+    Settings that only a subclass of yours has are taken as they are.
+    """
+    return {
+        name: _SETTINGS[name](name, value) if name in _SETTINGS else value
+        for name, value in values.items()
+    }
+
+
+def _widths(name: str, value: Any) -> tuple[int, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) == 0:
+        raise InvalidInput(f"{name} must be a sequence of positive integers, got {value!r}")
+    return tuple(integer(name, width, 1) for width in value)
+
+
+def _dtype(name: str, value: Any) -> str:
+    if str(value) not in ("float32", "float64"):
+        raise InvalidInput(f'{name} must be "float32" or "float64", got {value!r}')
+    return str(value)
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{name} must be True or False, got {value!r}")
+    return value
+
+
 def _number(value: Any) -> float:
     """`value` as a float, or NaN, which is in no range, if it is not a real number."""
     try:
@@ -79,3 +110,29 @@ def host_array(name: str, values: Any) -> HostArray:
         kind = type(values).__name__
         reason = one_line(error)
         raise InvalidInput(f"{name} must be a NumPy array, got {kind} ({reason})") from error
+
+
+_non_negative_integer, _positive_integer = partial(integer, least=0), partial(integer, least=1)
+_SETTINGS: dict[str, Callable[[str, Any], Any]] = {
+    "hidden": _widths,
+    "latent": _positive_integer,
+    "visible": _positive_integer,
+    "classes": _non_negative_integer,
+    "categories": _positive_integer,
+    "dropout": fraction,
+    "discriminator_dropout": fraction,
+    "noise": non_negative,
+    "perturbation": non_negative,
+    "information_weight": non_negative,
+    "head_distance": non_negative,
+    "joint": _boolean,
+    "lr_reconstruction": learning_rate,
+    "lr_regularization": learning_rate,
+    "lr_discriminator": learning_rate,
+    "lr_generator": learning_rate,
+    "lr_classification": learning_rate,
+    "lr_smoothness": learning_rate,
+    "beta1": fraction,
+    "dtype": _dtype,
+    "seed": _non_negative_integer,
+}

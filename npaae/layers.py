@@ -12,9 +12,15 @@ A layer with parameters also has
     layer.parameters = ("W", "b")           # the names of its attributes that are learned
     layer.parameter_gradients(dy, cache)    # writes dL/dW into layer.dW, dL/db into layer.db
 
-and, if it draws its initial parameters, `initialise(rng)`. Nothing here checks the class of a
-layer: any object with these members is a layer, and `Sequential`, `flatten`, Adam, checkpoints and
-`gradcheck` treat it like those below.
+and, if it draws its initial parameters, `initialise(rng)`. A layer may declare more:
+
+    layer.statistics = ("mean",)            # the names of arrays that training changes otherwise
+    layer.settings = ("rate",)              # the names of numbers that its results depend on
+    layer.mixes_rows = True                 # its output for one row depends on other rows
+    layer.layers = [...]                    # it consists of layers, as `Sequential` does
+
+Nothing here checks the class of a layer: any object with these members is a layer, at any depth,
+and networks, Adam, checkpoints, `gradcheck` and the ranks go by what it declares.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -119,10 +125,21 @@ class Dropout:
     Raises InvalidInput for a rate outside [0, 1), or so close to 1 that it rounds to 1.
     """
 
+    settings = ("rate",)
+
     def __init__(self, xp: ModuleType, rate: float) -> None:
         self.xp = xp
-        self.rate = fraction("rate", rate)
-        self.threshold = round(2**16 * self.rate)  # the number of 16-bit values that drop
+        self.rate = rate
+
+    @property
+    def rate(self) -> float:
+        """p, before rounding. It may be changed at any time."""
+        return self._rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        self._rate = fraction("rate", rate)
+        self.threshold = round(2**16 * self._rate)  # the number of 16-bit values that drop
         if self.threshold == 2**16:
             raise InvalidInput(f"rate must be at least 2**-17 below 1, got {rate!r}")
 
@@ -182,16 +199,21 @@ class Sequential:
 
         With `parameters`, every layer that has any writes their gradients; without, the network is
         frozen and none are written. Returns dL/dx, or None without `inputs`: the pass then stops at
-        the first layer with parameters, which saves a matrix product.
+        the first layer with parameters, which saves a matrix product. A layer that consists of
+        layers receives both arguments.
         """
         for i in reversed(range(len(self.layers))):
             layer, cache = self.layers[i], caches[i]
-            if parameters and hasattr(layer, "parameters"):
+            needed = inputs or any(learns(earlier) for earlier in self.layers[:i])
+            if hasattr(layer, "layers"):
+                dy = layer.backward(dy, cache, parameters=parameters, inputs=needed)
+                continue
+            if parameters and learns(layer):
                 layer.parameter_gradients(dy, cache)
-            if not inputs and not any(hasattr(e, "parameters") for e in self.layers[:i]):
+            if not needed:
                 return None
             dy = layer.backward(dy, cache)
-        return dy
+        return dy if inputs else None
 
     def initialise(self, rng: Generator) -> None:
         """Draw the initial parameters of every layer that draws them, in order."""
@@ -205,13 +227,31 @@ class Sequential:
         return sum(getattr(layer, name).size for _, layer, name in named_parameters(self))
 
 
-def named_parameters(layer: Any) -> Iterator[tuple[str, Any, str]]:
-    """(label, layer, name) of every parameter, in order: "W" for a layer, "0.W" for a network."""
-    for name in getattr(layer, "parameters", ()):
-        yield name, layer, name
+def parts(layer: Any, label: str = "") -> Iterator[tuple[str, Any]]:
+    """(label, part) of the layer itself and of all layers in it, at any depth: "", "0.", "0.1."."""
+    yield label, layer
     for i, part in enumerate(getattr(layer, "layers", ())):
-        for label, owner, name in named_parameters(part):
-            yield f"{i}.{label}", owner, name
+        yield from parts(part, f"{label}{i}.")
+
+
+def declared(layer: Any, kind: str) -> Iterator[tuple[str, Any, str]]:
+    """(label, owner, name) of all "parameters", "statistics" or "settings", at any depth.
+
+    The label of a layer's own is "W", and in a network "0.W".
+    """
+    for label, part in parts(layer):
+        for name in getattr(part, kind, ()):
+            yield label + name, part, name
+
+
+def named_parameters(layer: Any) -> Iterator[tuple[str, Any, str]]:
+    """(label, owner, name) of every parameter, in order: "W" for a layer, "0.W" for a network."""
+    return declared(layer, "parameters")
+
+
+def learns(layer: Any) -> bool:
+    """Whether a layer, or any layer in it, has parameters."""
+    return any(True for _ in named_parameters(layer))
 
 
 def perceptron(xp: ModuleType, sizes: Sequence[int], dropout: float, dtype: Any) -> Sequential:

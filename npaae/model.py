@@ -16,7 +16,7 @@ losses, dropout and learning rates are the defaults.
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -35,10 +35,10 @@ from .backend import (
 from .checks import REAL, host_array
 from .errors import InvalidInput
 from .images import as_rows, checked_rows, unit_interval
-from .layers import Sequential, flatten, parameter_count, perceptron, sigmoid
+from .layers import Sequential, declared, flatten, parameter_count, perceptron, sigmoid
 from .losses import bce_with_logits
 from .optim import Adam
-from .parallel import Ranks, RowsOf
+from .parallel import Ranks
 from .priors import Prior, PriorWithParts, gaussian, to_config
 
 ROWS_AT_ONCE = 1000  # evaluation goes through the networks in pieces, to limit its memory
@@ -97,54 +97,61 @@ class AdversarialAutoencoder:
         seed: int = 0,
         comm: Any = None,
     ) -> None:
-        if isinstance(hidden, str) or not isinstance(hidden, Sequence) or len(hidden) == 0:
-            raise InvalidInput(f"hidden must be a sequence of positive integers, got {hidden!r}")
-        if str(dtype) not in ("float32", "float64"):
-            raise InvalidInput(f'dtype must be "float32" or "float64", got {dtype!r}')
-        self.config: dict[str, Any] = {
-            "hidden": tuple(checks.integer("hidden", width, 1) for width in hidden),
-            "latent": checks.integer("latent", latent, 1),
-            "visible": checks.integer("visible", visible, 1),
-            "prior": to_config(prior),
-            "classes": checks.integer("classes", classes, 0),
-            "dropout": checks.fraction("dropout", dropout),
-            "discriminator_dropout": checks.fraction(
-                "discriminator_dropout", discriminator_dropout
-            ),
-            "lr_reconstruction": checks.learning_rate("lr_reconstruction", lr_reconstruction),
-            "lr_regularization": checks.learning_rate("lr_regularization", lr_regularization),
-            "dtype": str(dtype),
-            "seed": checks.integer("seed", seed, 0),
+        settings = {
+            "hidden": hidden,
+            "latent": latent,
+            "visible": visible,
+            "classes": classes,
+            "dropout": dropout,
+            "discriminator_dropout": discriminator_dropout,
+            "lr_reconstruction": lr_reconstruction,
+            "lr_regularization": lr_regularization,
+            "dtype": dtype,
+            "seed": seed,
         }
+        self._build(settings, prior, backend, comm)
+
+    def _build(self, settings: Mapping[str, Any], prior: Prior, backend: str, comm: Any) -> None:
+        """Check the settings, which become `config`, and build the networks and optimisers."""
+        self.config: dict[str, Any] = checks.settings(settings)
+        self.latent: int = self.config["latent"]
+        self.visible: int = self.config["visible"]
+        self.classes: int = self.config.get("classes", 0)
+        self.seed: int = self.config["seed"]
+        self.dtype = np.dtype(self.config["dtype"])
         self.xp = array_module(backend)
         self.ranks = None if comm is None else Ranks(comm, self.xp)
-        self.dtype = np.dtype(dtype)
-        self.latent, self.visible, self.classes, self.seed = latent, visible, classes, seed
         self.epoch = 0
-        self.prior = prior
 
         try:
             networks = self.encoder, self.decoder, self.discriminator = self.networks()
-            self.theta, self.gradient = flatten(self.xp, networks)
+            self._theta, self._gradient = flatten(self.xp, networks)
         except InvalidInput:
             raise
         except (MemoryError, ValueError, OverflowError) as error:
+            given = ", ".join(f"{n}={self.config[n]}" for n in ("hidden", "latent", "visible"))
             raise InvalidInput(
-                "hidden, latent and visible must make a model that fits into memory, "
-                f"got hidden={hidden}, latent={latent}, visible={visible}"
+                f"hidden, latent and visible must make a model that fits into memory, got {given}"
             ) from error
-        rng = random_stream(np, seed, WEIGHTS)
+        rng = random_stream(np, self.seed, WEIGHTS)
         for network in networks:
             network.initialise(rng)
-        self._try_prior()  # last, because only a model that fits into memory can draw samples
+        self.prior = prior  # tries it, and only a model that fits into memory can draw samples
 
-        ends = np.cumsum([network.size for network in networks]).tolist()
-        encoder, autoencoder = slice(ends[0]), slice(ends[1])
-        discriminator = slice(ends[1], None)
-        # The encoder has two Adams, because the gradients of its two losses have little in common.
-        self.reconstruction_adam = self._adam(autoencoder, lr_reconstruction)
-        self.discriminator_adam = self._adam(discriminator, lr_regularization)
-        self.generator_adam = self._adam(encoder, lr_regularization)
+        self._make_optimisers()
+        if self.ranks:
+            self.ranks.join(self)
+
+    def _make_optimisers(self) -> None:
+        """Make the three Adams, each for its own slice of theta.
+
+        The encoder has two, because the gradients of its two losses have little in common.
+        """
+        encoder, rates = self.encoder.size, self.config
+        autoencoder = encoder + self.decoder.size
+        self.reconstruction_adam = self._adam(slice(autoencoder), rates["lr_reconstruction"])
+        self.discriminator_adam = self._adam(slice(autoencoder, None), rates["lr_regularization"])
+        self.generator_adam = self._adam(slice(encoder), rates["lr_regularization"])
 
     def __repr__(self) -> str:
         """The class, the sizes of the encoder, the prior, the epoch and the size of `theta`."""
@@ -177,13 +184,56 @@ class AdversarialAutoencoder:
         """One of the three networks, from `sizes[0]` inputs to `sizes[-1]` outputs."""
         return perceptron(self.xp, sizes, dropout, self.dtype)
 
-    def _adam(self, part: slice, learning_rate: float) -> Adam:
-        return Adam(self.xp, self.theta[part], self.gradient[part], learning_rate)
+    def _adam(self, part: slice, learning_rate: float, **others: float) -> Adam:
+        return Adam(self.xp, self.theta[part], self.gradient[part], learning_rate, **others)
+
+    @property
+    def theta(self) -> Array:
+        """The flat vector of all parameters. Assigning to it copies into the same vector."""
+        return self._theta
+
+    @theta.setter
+    def theta(self, values: Array) -> None:
+        _fill("theta", self._theta, values)
+
+    @property
+    def gradient(self) -> Array:
+        """The flat vector of their gradients. Assigning to it copies into the same vector."""
+        return self._gradient
+
+    @gradient.setter
+    def gradient(self, values: Array) -> None:
+        _fill("gradient", self._gradient, values)
+
+    @property
+    def prior(self) -> Prior:
+        """The distribution imposed on the codes. Another one may be assigned at any time."""
+        return self._prior
+
+    @prior.setter
+    def prior(self, prior: Prior) -> None:
+        self._try_prior(prior)
+        self._prior = prior
+        self.config["prior"] = to_config(prior)
 
     @property
     def code_size(self) -> int:
         """The number of columns of a code."""
         return self.latent
+
+    @property
+    def label_count(self) -> int:
+        """The number of labels that training images may have: 0 … label_count − 1."""
+        return self.classes
+
+    def labels_of_batches(
+        self, rows: Array, labels: Array | None, batch_size: int
+    ) -> Callable[[Array, Generator], Any]:
+        """A function (batch, rng) that gives `step` its labels; batch: the indices of its rows.
+
+        rows, labels: all training images and their labels, or None.
+        """
+        return lambda batch, rng: None if labels is None else labels[batch]
 
     # Training: the three phases
 
@@ -197,8 +247,8 @@ class AdversarialAutoencoder:
 
         x: (n, visible) on the backend, uint8 or floats in [0, 1]; the values are not checked here.
         rng: the backend's random generator, for the dropout masks and the prior's samples. labels:
-        (n,) integers on the backend if the model has classes, `classes` itself meaning
-        "unlabelled", not checked here either; None otherwise.
+        (n,) integers on the backend if the model has classes, −1 meaning "unlabelled", not checked
+        here either; None otherwise.
 
         Returns the losses (reconstruction, discriminator, generator), each computed before the
         update of its phase, as 0-dimensional values on the backend. If the discriminator cannot
@@ -211,19 +261,16 @@ class AdversarialAutoencoder:
                 f"labels must be given exactly if the model has classes, got {labels!r} "
                 f"with classes={self.classes}"
             )
-        if self.ranks:  # several processes: this one computes on its share of the rows
-            x, rng, labels = self.ranks.share(x, rng, labels)
         reconstruction_loss = self.reconstruction_gradient(x, rng)
-        self._move(self.reconstruction_adam)
+        self.reconstruction_adam.step()
 
         codes, encoder_caches = self.encoder.forward(x, rng)  # serves phases 2 and 3
         discriminator_loss = self.discriminator_gradient(codes, rng, labels)
-        self._move(self.discriminator_adam)
+        self.discriminator_adam.step()
 
         generator_loss = self.generator_gradient(codes, encoder_caches, rng, labels)
-        self._move(self.generator_adam)
-        losses = reconstruction_loss, discriminator_loss, generator_loss
-        return self.ranks.average_losses(losses) if self.ranks else losses
+        self.generator_adam.step()
+        return reconstruction_loss, discriminator_loss, generator_loss
 
     def pixels(self, images: Array) -> Array:
         """Images, or rows of pixels, as rows of the model's dtype in [0, 1]: (n, visible).
@@ -231,11 +278,6 @@ class AdversarialAutoencoder:
         images: as for `step`. Raises InvalidInput for another shape or type.
         """
         return unit_interval(as_rows(self.xp.asarray(images), self.visible), self.dtype)
-
-    def _move(self, adam: Adam) -> None:
-        if self.ranks:
-            self.ranks.average(adam.gradient)
-        adam.step()
 
     def reconstruction_gradient(self, x: Array, rng: Generator | None) -> Array:
         """Phase 1: L = BCE(σ(decoder(encoder(x))), x), the mean over n · visible pixels.
@@ -293,7 +335,8 @@ class AdversarialAutoencoder:
         """The discriminator's inputs: (n, latent), or (n, latent + classes + 1) with labels."""
         if labels is None:
             return codes
-        one_hot = labels[:, None] == self.xp.arange(self.classes + 1)  # (n, classes + 1)
+        columns = self.xp.where(labels < 0, self.classes, labels)  # the last is "unlabelled"
+        one_hot = columns[:, None] == self.xp.arange(self.classes + 1)  # (n, classes + 1)
         return self.xp.concatenate((codes, one_hot.astype(self.dtype)), axis=1)
 
     def draw_prior(self, rng: Generator, n: int, labels: Array | None = None) -> Array:
@@ -304,14 +347,15 @@ class AdversarialAutoencoder:
 
         Raises InvalidInput unless the prior returns real numbers of that shape.
         """
-        if isinstance(rng, RowsOf):  # draws for the whole batch and keeps this rank's rows
-            return self.draw_prior(rng.whole, rng.n, rng.labels)[rng.rows]
+        return self._draw_from(self.prior, rng, n, labels)
+
+    def _draw_from(self, prior: Prior, rng: Generator, n: int, labels: Array | None) -> Array:
         if labels is None:
-            samples = self.prior(rng, n, self.latent)
+            samples = prior(rng, n, self.latent)
         else:
             u = rng.random(n)
-            position = self.xp.where(labels < self.classes, (labels + u) / self.classes, u)
-            samples = self.prior.sample_at(rng, position)  # type: ignore[attr-defined]
+            position = self.xp.where(labels >= 0, (labels + u) / self.classes, u)
+            samples = prior.sample_at(rng, position)  # type: ignore[attr-defined]
         samples = self.xp.asarray(samples)
         if samples.shape != (n, self.latent) or samples.dtype.kind not in REAL:
             raise InvalidInput(
@@ -320,22 +364,24 @@ class AdversarialAutoencoder:
             )
         return samples.astype(self.dtype)
 
-    def _try_prior(self) -> None:
+    def _try_prior(self, prior: Prior) -> None:
         """Check now, not during the first step, that the prior works."""
-        if self.classes and not isinstance(self.prior, PriorWithParts):
+        if self.classes and not isinstance(prior, PriorWithParts):
             raise InvalidInput(
                 "prior must have parts for the classes, as gaussian_mixture has, "
-                f"got {self.prior!r} with classes={self.classes}"
+                f"got {prior!r} with classes={self.classes}"
             )
         rule = "prior must be a function (rng, n, dim) that returns (n, dim) finite numbers"
-        labels = self.xp.asarray([0, self.classes]) if self.classes else None
+        labels = self.xp.asarray([0, -1]) if self.classes else None
         try:
             with np.errstate(over="ignore"):
-                samples = self.draw_prior(random_stream(self.xp, self.seed, SAMPLE), 2, labels)
+                samples = self._draw_from(
+                    prior, random_stream(self.xp, self.seed, SAMPLE), 2, labels
+                )
         except (TypeError, ValueError) as error:
-            raise InvalidInput(f"{rule}, got {self.prior!r}: {error}") from error
+            raise InvalidInput(f"{rule}, got {prior!r}: {error}") from error
         if not bool(self.xp.isfinite(samples).all()):
-            raise InvalidInput(f"{rule} in {self.dtype}, got NaN or infinity from {self.prior!r}")
+            raise InvalidInput(f"{rule} in {self.dtype}, got NaN or infinity from {prior!r}")
 
     # Use: NumPy arrays in, NumPy arrays out, dropout off
 
@@ -423,7 +469,8 @@ class AdversarialAutoencoder:
         Raises BadFile (a ValueError) if the file does not hold a whole model, OSError if it cannot
         be read, and InvalidInput if a prior is needed but missing, or does not work.
         """
-        return checkpoint.load(cls, path, backend, prior, comm)
+        model: Self = checkpoint.load(cls, path, backend, prior, comm)
+        return model
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A whole, independent model. Its next epoch is the same as this one's, bit for bit.
@@ -444,13 +491,31 @@ class AdversarialAutoencoder:
         return checkpoint.rebuilt, checkpoint.contents(self)
 
     def adams(self) -> dict[str, Adam]:
-        """The three optimisers by name."""
-        names = ("reconstruction_adam", "discriminator_adam", "generator_adam")
-        return {name: getattr(self, name) for name in names}
+        """Every optimiser, by the name of its attribute."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Adam)}
 
     def arrays(self) -> dict[str, Array]:
-        """Every array that training changes, by name: `theta`, and the moments of each Adam."""
+        """Every array that training changes, by name.
+
+        These are `theta`, the moments of each Adam, and the statistics of all layers.
+        """
         moments = {
             f"{name}.{m}": getattr(adam, m) for name, adam in self.adams().items() for m in "mv"
         }
-        return {"theta": self.theta, **moments}
+        statistics = {
+            label: getattr(layer, name) for label, layer, name in self.declared("statistics")
+        }
+        return {"theta": self.theta, **moments, **statistics}
+
+    def declared(self, kind: str) -> Iterator[tuple[str, Any, str]]:
+        """(label, layer, name) of all that layers declare: "encoder.0.mean" of "statistics"."""
+        for network in ("encoder", "decoder", "discriminator"):
+            for label, layer, name in declared(getattr(self, network), kind):
+                yield f"{network}.{label}", layer, name
+
+
+def _fill(name: str, vector: Array, values: Array) -> None:
+    shape = getattr(values, "shape", ())
+    if shape != vector.shape:
+        raise InvalidInput(f"{name} must have shape {vector.shape}, got {shape}")
+    vector[...] = values

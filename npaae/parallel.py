@@ -35,6 +35,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from io import StringIO
@@ -46,6 +47,7 @@ import numpy as np
 from . import backend
 from .backend import Array, Generator, to_host
 from .errors import InvalidInput, Unavailable, one_line
+from .layers import parts
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows lacks the last
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
@@ -90,7 +92,10 @@ class Ranks:
     """
 
     def __init__(self, comm: Any, xp: ModuleType) -> None:
-        self.mpi, self.comm, self.xp = _mpi(), comm, xp
+        if not hasattr(comm, "Allreduce"):
+            raise InvalidInput(f"comm must be a communicator of mpi4py, got {comm!r}")
+        self.mpi = sys.modules[type(comm).__module__]  # mpi4py.MPI
+        self.comm, self.xp = comm, xp
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self.weight = 1.0  # n_r / n of the batch at hand
         self.direct = xp is np
@@ -101,8 +106,31 @@ class Ranks:
             xp.cuda.Device(local % xp.cuda.runtime.getDeviceCount()).use()
             self.direct = "cuda" in (comm.Get_info().get("mpi_memory_alloc_kinds") or "")
 
-    def share(self, x: Array, rng: Generator, labels: Array | None) -> tuple[Array, "RowsOf", Any]:
-        """This rank's rows of a batch, a generator for them, and their labels.
+    def join(self, model: Any) -> None:
+        """Make every step of the model one of all ranks, each of which computes on its rows.
+
+        Raises InvalidInput for a model with a layer that looks at several rows at once.
+        """
+        for network in (model.encoder, model.decoder, model.discriminator):
+            for _, layer in parts(network):
+                if getattr(layer, "mixes_rows", False):
+                    raise InvalidInput(
+                        f"comm must be None for a model with {type(layer).__name__}, "
+                        "which needs all rows of a batch"
+                    )
+        for adam in model.adams().values():
+            adam.step = partial(self._average_and_step, adam, adam.step)
+        model.step = partial(self._step, model.step)
+        model.draw_prior = partial(_draw_rows, model.draw_prior)
+
+    def _average_and_step(self, adam: Any, step: Callable[[], None]) -> None:
+        self.average(adam.gradient)
+        step()
+
+    def _step(
+        self, step: Callable[..., Any], x: Array, rng: Generator, labels: Array | None = None
+    ) -> tuple[Array, ...]:
+        """One step on this rank's rows: the losses of the whole batch.
 
         A rank without rows takes one with weight 0, so that all ranks run the same code.
         """
@@ -115,7 +143,10 @@ class Ranks:
         start, stop = (n * rank // self.size for rank in (self.rank, self.rank + 1))
         self.weight = (stop - start) / n
         rows = slice(start, max(stop, start + 1))
-        return x[rows], RowsOf(rng, n, rows, labels), None if labels is None else labels[rows]
+        own_labels = None if labels is None else labels[rows]
+        losses = self.xp.stack(step(x[rows], RowsOf(rng, n, rows, labels), own_labels))
+        self.average(losses)
+        return tuple(losses)
 
     def average(self, array: Array) -> None:
         """Σ_r (n_r / n) · array_r, in place and on every rank."""
@@ -126,12 +157,6 @@ class Ranks:
         self.comm.Allreduce(self.mpi.IN_PLACE, buffer)
         if not self.direct:
             array[...] = self.xp.asarray(buffer)
-
-    def average_losses(self, losses: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        """The losses of the whole batch, from those of each rank's rows."""
-        packed = self.xp.stack(losses)
-        self.average(packed)
-        return packed[0], packed[1], packed[2]
 
     def require_agreement(self, model: Any, **arguments: Any) -> None:
         """Raise InvalidInput on every rank unless all train the same model in the same way."""
@@ -155,6 +180,15 @@ def _digest(value: Any) -> bytes:
         return sha256(str(value).encode()).digest()
     array = np.ascontiguousarray(to_host(value))
     return sha256(f"{array.dtype} {array.shape}".encode() + array.tobytes()).digest()
+
+
+def _draw_rows(
+    draw_prior: Callable[..., Array], rng: Generator, n: int, labels: Array | None = None
+) -> Array:
+    """`draw_prior` for the whole batch, of which it returns this rank's rows."""
+    if not isinstance(rng, RowsOf):
+        return draw_prior(rng, n, labels)
+    return draw_prior(rng.whole, rng.n, rng.labels)[rng.rows]
 
 
 class RowsOf:

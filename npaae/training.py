@@ -2,14 +2,14 @@
 
 import time
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Iterator
+from collections.abc import Generator as PythonGenerator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import backend, checks
-from .backend import Array, HostArray, to_host
-from .categorical import CategoricalAutoencoder
+from .backend import Array, Generator, HostArray, to_host
 from .checks import WHOLE, host_array
 from .errors import Diverged, InvalidInput
 from .images import checked_rows, training_rows, unit_interval
@@ -50,7 +50,7 @@ class Records(Iterator[Record]):
     `close` throws it away without a warning.
     """
 
-    def __init__(self, epochs: Generator[Record, None, None], left: int) -> None:
+    def __init__(self, epochs: PythonGenerator[Record, None, None], left: int) -> None:
         self._epochs, self._left, self._unread = epochs, left, left > 0
 
     def __next__(self) -> Record:
@@ -81,7 +81,6 @@ def train(
     train_images: Any,
     *,
     labels: Any = None,
-    labelled: tuple[Any, Any] | None = None,
     test_images: Any = None,
     epochs: int = 100,
     batch_size: int = 100,
@@ -96,12 +95,8 @@ def train(
 
     If several ranks train the model, all of them must call this with the same arguments.
 
-    labels: an integer for each training image if the model has classes; `model.classes` itself
-    means "unlabelled".
-
-    labelled: (images, labels) for phase 4 of a `CategoricalAutoencoder`, which otherwise uses the
-    model's own samples; the images need not be among the training images. Each step takes all of
-    them, or a random `batch_size` if there are more.
+    labels: an integer for each training image, −1 for "unlabelled". A model with classes needs
+    them; a `CategoricalAutoencoder` uses them in phase 4, and its own samples if there are none.
 
     Raises InvalidInput at the call, not at the first record, for images that `encode` rejects,
     labels that do not fit, epochs below 0 or a batch size below 1; and Diverged, in place of a
@@ -114,7 +109,6 @@ def train(
     if test_images is not None:
         test_rows = model.xp.asarray(checked_rows(test_images, model.visible))
     row_labels = _checked_labels(model, labels, len(rows))
-    known = _checked_labelled(model, labelled)
     if model.ranks:
         model.ranks.require_agreement(
             model,
@@ -124,69 +118,44 @@ def train(
             epochs=epochs,
             batch_size=batch_size,
         )
-    records = _epochs(model, rows, row_labels, known, test_rows, epochs, batch_size)
+    records = _epochs(model, rows, row_labels, test_rows, epochs, batch_size)
     return Records(records, epochs)
 
 
 def _checked_labels(model: AdversarialAutoencoder, labels: Any, n: int) -> Array | None:
     """The labels on the backend; raises InvalidInput unless they fit the images and the model."""
-    if (labels is None) != (model.classes == 0):
-        given = "no labels" if labels is None else "labels"
-        raise InvalidInput(
-            "labels must be given exactly if the model has classes, "
-            f"got {given} with classes={model.classes}"
-        )
-    if labels is None:
+    if labels is None and not model.classes:
         return None
-    array = _integers(labels, n)
-    if array.min() < 0 or array.max() > model.classes:
+    if labels is None or not model.label_count:
         raise InvalidInput(
-            f"labels must lie in 0 … {model.classes - 1}, or be {model.classes} for unlabelled, "
-            f"got {array.min()} … {array.max()}"
+            "labels must be given if the model has classes, and only if it has classes or "
+            f"categories, got {'no ' if labels is None else ''}labels with classes={model.classes}"
         )
-    return model.xp.asarray(array)
-
-
-def _checked_labelled(
-    model: AdversarialAutoencoder, labelled: tuple[Any, Any] | None
-) -> tuple[Array, Array] | None:
-    """Images and labels on the backend; raises InvalidInput unless they fit the model."""
-    if labelled is None:
-        return None
-    if not isinstance(model, CategoricalAutoencoder):
-        raise InvalidInput("labelled must be None for a model without categories")
-    try:
-        images, labels = labelled
-    except (TypeError, ValueError) as error:
-        raise InvalidInput("labelled must be a pair of images and labels") from error
-    rows = checked_rows(images, model.visible)
-    array = _integers(labels, len(rows))
-    if array.min() < 0 or array.max() >= model.categories:
-        raise InvalidInput(
-            f"labels must lie in 0 … {model.categories - 1}, got {array.min()} … {array.max()}"
-        )
-    return model.xp.asarray(rows), model.xp.asarray(array)
-
-
-def _integers(labels: Any, n: int) -> HostArray:
     array = host_array("labels", labels)
     if array.shape != (n,) or array.dtype.kind not in WHOLE:
         raise InvalidInput(
             f"labels must be {n} integers, one for each image, got {array.dtype} {array.shape}"
         )
-    return array
+    low, high = int(array.min()), int(array.max())
+    if low < -1 or high >= model.label_count:
+        advice = "" if array.dtype.kind == "i" else f"; {array.dtype} has no −1, use astype(int)"
+        raise InvalidInput(
+            f"labels must lie in 0 … {model.label_count - 1}, or be −1 for unlabelled, "
+            f"got {low} … {high}{advice}"
+        )
+    return model.xp.asarray(array.astype(np.int64))  # an unsigned type has no −1 to compare with
 
 
 def _epochs(
     model: AdversarialAutoencoder,
     rows: Array,
     labels: Array | None,
-    labelled: tuple[Array, Array] | None,
     test_rows: Array | None,
     epochs: int,
     batch_size: int,
-) -> Generator[Record, None, None]:
+) -> PythonGenerator[Record, None, None]:
     sizes = [min(batch_size, len(rows) - first) for first in range(0, len(rows), batch_size)]
+    labels_of = model.labels_of_batches(rows, labels, batch_size)
     for _ in range(epochs):
         epoch = model.epoch + 1
         start = time.perf_counter()
@@ -194,7 +163,7 @@ def _epochs(
             np.errstate(over="ignore", invalid="ignore"),  # Diverged reports it instead
             backend.blas_threads(model.xp, batch_size * model.theta.size),
         ):
-            losses = _one_epoch(model, rows, labels, labelled, epoch, batch_size)
+            losses = _one_epoch(model, rows, labels_of, epoch, batch_size)
             _require_finite(model, epoch, losses)
             model.epoch = epoch
             test_loss, mean, std = (
@@ -208,8 +177,7 @@ def _epochs(
 def _one_epoch(
     model: AdversarialAutoencoder,
     rows: Array,
-    labels: Array | None,
-    labelled: tuple[Array, Array] | None,
+    labels_of: Callable[[Array, Generator], Any],
     epoch: int,
     batch_size: int,
 ) -> HostArray:
@@ -221,13 +189,7 @@ def _one_epoch(
     losses = xp.empty((len(starts), len(model.phases)))  # on the backend: reading makes a GPU wait
     for i, start in enumerate(starts):
         batch = order[start : start + batch_size]
-        known: Any = None if labels is None else labels[batch]
-        if labelled is not None:
-            known = labelled
-            if len(known[1]) > batch_size:
-                chosen = rng.integers(0, len(known[1]), batch_size)
-                known = known[0][chosen], known[1][chosen]
-        losses[i] = xp.stack(model.step(rows[batch], rng, known))
+        losses[i] = xp.stack(model.step(rows[batch], rng, labels_of(batch, rng)))
     return to_host(losses)
 
 

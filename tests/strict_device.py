@@ -98,7 +98,7 @@ for kind in (float, int, bool, repr):
     setattr(DeviceArray, f"__{kind.__name__}__", _number(kind))
 for name in ("shape", "dtype", "size", "ndim", "T"):
     setattr(DeviceArray, name, property(lambda a, name=name: wrap(getattr(a._array, name))))
-for name in ("__neg__", "all", "max", "mean", "ravel", "reshape", "sum"):
+for name in ("__invert__", "__neg__", "all", "max", "mean", "ravel", "reshape", "sum"):
     setattr(DeviceArray, name, _method(name))
 for name in ("iadd", "isub", "imul", "itruediv"):
     setattr(DeviceArray, f"__{name}__", _in_place(getattr(operator, name)))
@@ -165,8 +165,8 @@ def fuse(function):
 
 
 FUNCTIONS = (
-    "abs", "concatenate", "cos", "divide", "empty_like", "exp", "floor", "isfinite", "log",
-    "log1p", "matmul", "maximum", "sin", "sqrt", "stack", "sum", "where", "zeros_like",
+    "abs", "concatenate", "cos", "divide", "empty_like", "exp", "flatnonzero", "floor", "isfinite",
+    "log", "log1p", "matmul", "maximum", "sin", "sqrt", "stack", "sum", "where", "zeros_like",
 )  # fmt: skip
 device = ModuleType("strict")
 vars(device).update(
@@ -178,6 +178,7 @@ vars(device).update(
     random=SimpleNamespace(default_rng=Generator),
     arange=lambda stop: wrap(np.arange(stop)),
     empty=_new(np.empty),
+    eye=lambda n, dtype: wrap(np.eye(n, dtype=dtype)),
     ones=_new(np.ones),
     split=lambda a, indices, axis: [wrap(part) for part in np.split(unwrap(a), indices, axis)],
     zeros=_new(np.zeros),

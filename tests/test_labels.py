@@ -6,7 +6,7 @@ import pytest
 from npaae import AdversarialAutoencoder, InvalidInput, gradcheck
 from npaae.priors import gaussian, gaussian_mixture, swiss_roll
 
-LABELS = np.array([0, 1, 2, 3, 2, 1])  # of three classes; 3 is "unlabelled"
+LABELS = np.array([0, 1, 2, -1, 2, 1])  # of three classes; −1 is "unlabelled"
 X = np.random.default_rng(1).random((6, 9))
 
 
@@ -32,7 +32,7 @@ def test_a_label_draws_from_its_own_part_of_the_prior(told, rng, label):
 
 
 def test_unlabelled_draws_from_the_whole_prior(told, rng):
-    found = shares(told().draw_prior(rng, 3000, np.full(3000, 3)))
+    found = shares(told().draw_prior(rng, 3000, np.full(3000, -1)))
     five_standard_errors = 5 * np.sqrt(2 / 9 / 3000)
     np.testing.assert_allclose(found, 1 / 3, atol=five_standard_errors)
 
@@ -67,7 +67,7 @@ def test_a_step_tells_both_phases_of_the_regularization_the_labels(told):
 
 def test_the_type_of_the_labels_does_not_matter(told):
     models = [told() for _ in range(3)]
-    for model, dtype in zip(models, (np.int64, np.int32, np.uint8), strict=True):
+    for model, dtype in zip(models, (np.int64, np.int32, np.int8), strict=True):
         model.step(X, draws(), LABELS.astype(dtype))
         np.testing.assert_array_equal(model.theta, models[0].theta)
 

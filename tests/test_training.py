@@ -1,16 +1,18 @@
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import npaae
-from npaae import AdversarialAutoencoder, Diverged, InvalidInput, backend, parallel
+from npaae import AdversarialAutoencoder, Diverged, InvalidInput, backend
 from npaae.backend import NOISE, SHUFFLE, random_stream
 from npaae.priors import gaussian, gaussian_mixture
 from npaae.training import evaluate
 
+from .fake_ranks import OneRank
+
 SMALL = {"hidden": (7, 5), "visible": 9, "dtype": "float64", "seed": 3}
+
 CLASSES = {"prior": gaussian_mixture(components=3), "classes": 3}
 
 
@@ -25,7 +27,7 @@ def images():
 @pytest.mark.parametrize("options", [{}, CLASSES], ids=["without labels", "with labels"])
 def test_an_epoch_is_a_step_for_each_batch_of_a_seeded_order(small_model, images, options):
     model, by_hand = small_model(**options), small_model(**options)
-    labels = np.arange(25) % 4 if options else None
+    labels = np.arange(25) % 4 - 1 if options else None
     records = list(npaae.train(model, images, labels=labels, epochs=2, batch_size=10))
     for epoch, record in enumerate(records, 1):
         rng = random_stream(np, 3, NOISE, epoch)
@@ -119,28 +121,8 @@ def test_images_train_the_same_as_bytes_and_as_floats_and_are_not_written_to(sma
 # Ranks; `test_parallel` has several
 
 
-class OneRank:
-    """A communicator of a single rank, which needs no MPI."""
-
-    Get_rank, Get_size = (lambda self: 0), (lambda self: 1)
-
-    def __init__(self):
-        self.digests = []
-
-    def Iprobe(self, tag):
-        return False
-
-    def Allreduce(self, in_place, array):
-        pass
-
-    def Allgather(self, own, digests):
-        digests[0] = own.reshape(digests.shape[1:])
-        self.digests.append(own.tobytes())
-
-
 @pytest.fixture
 def one_rank(monkeypatch):
-    monkeypatch.setattr(parallel, "_mpi", lambda: SimpleNamespace(IN_PLACE=None))
     monkeypatch.setattr(backend, "one_blas_thread", lambda: None)  # other tests may use two
     return OneRank()
 
@@ -148,7 +130,7 @@ def one_rank(monkeypatch):
 @pytest.mark.parametrize("options", [{}, CLASSES], ids=["without labels", "with labels"])
 def test_a_single_rank_trains_as_one_process_does(small_model, images, one_rank, options):
     alone, ranked = small_model(**options), small_model(**options, comm=one_rank)
-    arguments = {"labels": np.arange(25) % 4} if options else {}
+    arguments = {"labels": np.arange(25) % 4 - 1} if options else {}
     arguments |= {"test_images": images, "epochs": 2, "batch_size": 10}
     pairs = zip(
         *(npaae.train(model, images, **arguments) for model in (alone, ranked)), strict=True
@@ -230,7 +212,8 @@ def test_the_seconds_are_those_of_the_epochs_without_what_the_caller_does_betwee
         (CLASSES, {"labels": [[0]] * 25}, "labels"),
         (CLASSES, {"labels": [0.0] * 25}, "labels"),
         (CLASSES, {"labels": [4] * 25}, "labels"),
-        (CLASSES, {"labels": [-1] * 25}, "labels"),
+        (CLASSES, {"labels": [3] * 25}, "labels"),
+        (CLASSES, {"labels": [-2] * 25}, "labels"),
         (CLASSES, {"labels": [[0], [1, 2]]}, "labels"),
     ],
 )
@@ -247,7 +230,7 @@ def test_bad_arguments_are_refused_at_the_call_by_name(
     [
         ({}, [0] * 25, "got labels with classes=0"),
         (CLASSES, None, "got no labels with classes=3"),
-        (CLASSES, [1] * 24 + [7], "in 0 … 2, or be 3 for unlabelled, got 1 … 7"),
+        (CLASSES, [1] * 24 + [7], "in 0 … 2, or be −1 for unlabelled, got 1 … 7"),
     ],
 )
 def test_a_refusal_of_labels_names_their_values(small_model, images, options, labels, values):

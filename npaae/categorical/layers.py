@@ -55,6 +55,8 @@ class PartialSoftmax:
 class Noise:
     """y = x + std ε in training, with ε standard normal, and y = x in evaluation; dx = dy."""
 
+    settings = ("std",)
+
     def __init__(self, std: float) -> None:
         self.std = std
 
@@ -88,7 +90,9 @@ class BatchNorm:
     """
 
     parameters = ("gamma", "beta")
-    statistics = ("mean", "variance")  # changed by training, but without a gradient
+    statistics = ("mean", "variance")
+    settings = ("epsilon", "momentum")
+    mixes_rows = True
     epsilon = 1e-5
     momentum = 0.02  # the part of the running averages that a batch replaces
 
@@ -165,6 +169,8 @@ class ClusterHeads(Dense):
     Initially the heads are scattered on the scale of `distance`, below which `repulsion` pushes
     them apart. Source: section 7 of the AAE paper.
     """
+
+    settings = ("distance",)
 
     def __init__(self, xp: ModuleType, W: Array, b: Array, distance: float) -> None:
         super().__init__(xp, W, b)

@@ -61,13 +61,14 @@ def repulsion(xp: ModuleType, W: Array, distance: float) -> tuple[Array, Array]:
 
         L = Σ_{i<j} max(0, distance − |w_i − w_j|)
 
-        dL/dw_i = −Σ_{j near i} (w_i − w_j) / |w_i − w_j|,      near: 0 < |w_i − w_j| < distance
+        dL/dw_i = −Σ_{j near i} (w_i − w_j) / |w_i − w_j|,      near: |w_i − w_j| < distance
 
-    Each pair that is too close is pushed apart with force 1. Source: the AAE paper, section 7.
+    Each pair that is too close is pushed apart with force 1. Heads that coincide have no direction
+    in which to be pushed: their part of dL/dw is 0. Source: the AAE paper, section 7.
     """
     difference = W[:, None] - W  # (k, k, d)
     length = xp.sqrt((difference * difference).sum(axis=2))  # (k, k)
-    near = (length > 0) & (length < distance)
+    near = (length < distance) & ~xp.eye(len(W), dtype=bool)
     loss = (near * (distance - length)).sum() / 2  # each pair is counted twice
-    push = near / xp.where(near, length, 1)
+    push = near / xp.where(length > 0, length, 1)
     return loss, -(push[:, :, None] * difference).sum(axis=1)

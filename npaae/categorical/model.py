@@ -28,19 +28,17 @@ arXiv:1511.05644, sections 4 to 7. Phase 5: T. Miyato, S. Maeda, M. Koyama, S. I
 adversarial training", arXiv:1704.03976; the information: W. Hu et al., arXiv:1702.08720.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from .. import checks
 from ..backend import Array, Generator, HostArray, to_host
 from ..errors import InvalidInput
 from ..layers import ReLU, Sequential, sigmoid
 from ..model import AdversarialAutoencoder
-from ..optim import Adam
 from ..priors import Prior, gaussian
 from .layers import BatchNorm, ClusterHeads, Noise, PartialSoftmax, SideBySide, log_softmax
 from .losses import divergence, information, repulsion, softmax_cross_entropy
@@ -96,51 +94,46 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         backend: str = "numpy",
         dtype: str = "float32",
         seed: int = 0,
-        comm: None = None,
+        comm: Any = None,
     ) -> None:
-        if comm is not None:
-            raise InvalidInput("comm must be None: batch normalisation needs all rows of a batch")
-        self.categories = checks.integer("categories", categories, 1)
-        if not isinstance(joint, bool):
-            raise InvalidInput(f"joint must be True or False, got {joint!r}")
+        settings = {
+            "hidden": hidden,
+            "categories": categories,
+            "latent": latent,
+            "visible": visible,
+            "noise": noise,
+            "perturbation": perturbation,
+            "information_weight": information_weight,
+            "head_distance": head_distance,
+            "joint": joint,
+            "dropout": dropout,
+            "discriminator_dropout": discriminator_dropout,
+            "lr_reconstruction": lr_reconstruction,
+            "lr_discriminator": lr_discriminator,
+            "lr_generator": lr_generator,
+            "lr_classification": lr_classification,
+            "lr_smoothness": lr_smoothness,
+            "beta1": beta1,
+            "dtype": dtype,
+            "seed": seed,
+        }
         if perturbation == 0 and information_weight != 0:
             raise InvalidInput(
                 f"information_weight must be 0 if perturbation is 0, got {information_weight!r}"
             )
-        self._own = own = {  # before the base class calls `networks`
-            "categories": self.categories,
-            "noise": checks.non_negative("noise", noise),
-            "perturbation": checks.non_negative("perturbation", perturbation),
-            "information_weight": checks.non_negative("information_weight", information_weight),
-            "head_distance": checks.non_negative("head_distance", head_distance),
-            "joint": joint,
-            "lr_discriminator": checks.learning_rate("lr_discriminator", lr_discriminator),
-            "lr_generator": checks.learning_rate("lr_generator", lr_generator),
-            "lr_classification": checks.learning_rate("lr_classification", lr_classification),
-            "lr_smoothness": checks.learning_rate("lr_smoothness", lr_smoothness),
-            "beta1": checks.fraction("beta1", beta1),
-        }
-        super().__init__(
-            hidden=hidden,
-            latent=latent,
-            visible=visible,
-            prior=prior,
-            dropout=dropout,
-            discriminator_dropout=discriminator_dropout,
-            lr_reconstruction=lr_reconstruction,
-            lr_regularization=lr_generator,
-            backend=backend,
-            dtype=dtype,
-            seed=seed,
+        self._build(settings, prior, backend, comm)
+
+    def _make_optimisers(self) -> None:
+        """Make the five Adams, each for its own slice of theta."""
+        encoder, autoencoder = self.encoder.size, self.encoder.size + self.decoder.size
+        rates, beta1 = self.config, self.config["beta1"]
+        self.reconstruction_adam = self._adam(slice(autoencoder), rates["lr_reconstruction"])
+        self.discriminator_adam = self._adam(
+            slice(autoencoder, None), rates["lr_discriminator"], beta1=beta1
         )
-        for name in ("classes", "lr_regularization"):
-            del self.config[name]
-        self.config |= own
-        self.discriminator_adam.learning_rate = own["lr_discriminator"]
-        self.discriminator_adam.beta1 = self.generator_adam.beta1 = own["beta1"]
-        encoder = slice(0, self.encoder.size)
-        self.classification_adam = self._adam(encoder, own["lr_classification"])
-        self.smoothness_adam = self._adam(encoder, own["lr_smoothness"])
+        self.generator_adam = self._adam(slice(encoder), rates["lr_generator"], beta1=beta1)
+        self.classification_adam = self._adam(slice(encoder), rates["lr_classification"])
+        self.smoothness_adam = self._adam(slice(encoder), rates["lr_smoothness"])
 
     @staticmethod
     def layer_sizes(config: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
@@ -160,7 +153,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
 
     def networks(self) -> tuple[Sequential, Sequential, Sequential]:
         """The encoder, the decoder and the discriminators, before they are initialised."""
-        config, xp = self.config | self._own, self.xp
+        config, xp = self.config, self.xp
         encoder, decoder, *others = self.layer_sizes(config)
         drop, distance = config["discriminator_dropout"], config["head_distance"]
         empty = partial(xp.empty, dtype=self.dtype)
@@ -182,6 +175,36 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
             if isinstance(layer, ReLU):
                 yield BatchNorm(self.xp, next(widths), self.dtype)
             yield layer
+
+    @property
+    def categories(self) -> int:
+        """k, the number of categories."""
+        return int(self.config["categories"])
+
+    @property
+    def label_count(self) -> int:
+        """The number of labels that training images may have: one for each category."""
+        return self.categories
+
+    def labels_of_batches(
+        self, rows: Array, labels: Array | None, batch_size: int
+    ) -> Callable[[Array, Generator], Any]:
+        """A function (batch, rng) that gives `step` labelled images, whatever the batch.
+
+        They are all that have a label or, if there are more than `batch_size`, as many of them at
+        random. It gives None if no image has a label.
+        """
+        labelled = () if labels is None else self.xp.flatnonzero(labels >= 0)
+
+        def examples(batch: Array, rng: Generator) -> tuple[Array, Array] | None:
+            if labels is None or len(labelled) == 0:
+                return None
+            chosen = labelled
+            if len(labelled) > batch_size:
+                chosen = labelled[rng.integers(0, len(labelled), batch_size)]
+            return rows[chosen], labels[chosen]
+
+        return examples
 
     @property
     def code_size(self) -> int:
@@ -293,22 +316,6 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         style = self.xp.zeros((len(dlogits), self.latent), self.dtype)
         return self.xp.concatenate((dlogits, style), axis=1)
 
-    def adams(self) -> dict[str, Adam]:
-        """The five optimisers by name."""
-        return super().adams() | {
-            "classification_adam": self.classification_adam,
-            "smoothness_adam": self.smoothness_adam,
-        }
-
-    def arrays(self) -> dict[str, Array]:
-        """Every array that training changes, by name, including the running averages."""
-        return super().arrays() | {
-            f"{network}.{i}.{name}": getattr(layer, name)
-            for network in ("encoder", "decoder")
-            for i, layer in enumerate(getattr(self, network).layers)
-            for name in getattr(layer, "statistics", ())
-        }
-
     def classify(self, images: Any) -> HostArray:
         """The category of each image, (n,): the largest of y."""
         codes: HostArray = self.encode(images)
@@ -341,5 +348,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
 
 def _unit_rows(xp: ModuleType, x: Array) -> Array:
     """x_i / ‖x_i‖, row by row; rows of zeros are unchanged."""
+    largest = xp.abs(x).max(axis=1, keepdims=True)
+    x = x / xp.where(largest > 0, largest, 1)  # so that no square underflows or overflows
     length = xp.sqrt((x * x).sum(axis=1, keepdims=True))
     return x / xp.where(length > 0, length, 1)
