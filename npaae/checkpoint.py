@@ -27,6 +27,7 @@ import numpy as np
 from . import checks
 from .backend import HostArray, array_module, to_host
 from .errors import BadFile, CannotWrite, InvalidInput, one_line
+from .layers import parts
 from .optim import Adam
 from .priors import Prior, from_config
 
@@ -118,8 +119,9 @@ def _members(file: BinaryIO) -> dict[str, HostArray]:
     file.seek(0)
     with np.load(file, allow_pickle=False) as archive:
         members = dict(archive)
-    if strangers := [name for name, value in members.items() if not isinstance(value, np.ndarray)]:
-        raise ValueError(f"its {strangers[0]} is not an array")
+    not_arrays = [name for name, value in members.items() if not isinstance(value, np.ndarray)]
+    if not_arrays:
+        raise ValueError(f"its {not_arrays[0]} is not an array")
     return members
 
 
@@ -155,7 +157,7 @@ def _restore(model: Any, saved: Mapping[str, HostArray]) -> None:
 # Copies in memory: the class makes the networks, as in `load`, and then they get the numbers.
 
 
-def contents(model: "AdversarialAutoencoder") -> tuple[Any, ...]:
+def contents(model: Any) -> tuple[Any, ...]:
     """The arguments with which `rebuilt` makes another model of this one.
 
     Raises InvalidInput if several ranks train it.
@@ -166,22 +168,18 @@ def contents(model: "AdversarialAutoencoder") -> tuple[Any, ...]:
     arguments = model.config | {"prior": model.prior, "backend": backend}
     arrays = {"gradient": model.gradient, **model.arrays()}
     on_host = {name: to_host(array) for name, array in arrays.items()}
-    shared = {"xp", "parameters", "gradient", "m", "v"}  # the rest of an Adam are numbers
-    adams = {
-        name: {key: value for key, value in vars(adam).items() if key not in shared}
-        for name, adam in model.adams().items()
-    }
-    return type(model), arguments, _kinds_of_layers(model), on_host, adams, model.epoch
+    numbers = {label: getattr(owner, name) for label, owner, name in _numbers(model)}
+    return type(model), arguments, _kinds_of_layers(model), on_host, numbers, model.epoch
 
 
 def rebuilt(
-    kind: type[Model],
+    kind: Any,
     arguments: Mapping[str, Any],
     layers: list[type],
     arrays: Mapping[str, HostArray],
-    adams: Mapping[str, Mapping[str, Any]],
+    numbers: Mapping[str, Any],
     epoch: int,
-) -> Model:
+) -> Any:
     """The model that `contents` describes, with arrays of its own."""
     model = kind(**arguments)
     if _kinds_of_layers(model) != layers:
@@ -191,15 +189,15 @@ def rebuilt(
         )
     for name, array in {"gradient": model.gradient, **model.arrays()}.items():
         array[...] = model.xp.asarray(arrays[name])
-    for name, adam in model.adams().items():
-        vars(adam).update(adams[name])
+    for label, owner, name in _numbers(model):
+        setattr(owner, name, numbers[label])
     model.epoch = epoch
     return model
 
 
-def _kinds_of_layers(model: "AdversarialAutoencoder") -> list[type]:
+def _kinds_of_layers(model: Any) -> list[type]:
     networks = (model.encoder, model.decoder, model.discriminator)
-    return [type(layer) for network in networks for layer in network.layers]
+    return [type(layer) for network in networks for _, layer in parts(network)]
 
 
 def require_picklable(name: str, value: Any) -> None:
