@@ -6,42 +6,58 @@ returns the worst relative error
 
     |a − n| / (|a| + |n|)
 
-0 means equal, 1/3 a factor of two, and 1 a zero or a reversed sign. In float64 a right gradient
-stays below 1e-6, usually far below, and a wrong one is above 1e-3. The error of each element is
-relative to its own size, so that a small wrong element cannot hide among large right ones.
+0 means equal, 1/3 a factor of two, and 1 a zero or a reversed sign. A gradient wrong by 0.1 % reads
+5e-4, because the denominator is about 2 |n|. In float64 a right gradient stays below 1e-6, usually
+far below. The error of each element is relative to its own size, so that a small wrong element
+cannot hide among large right ones.
 
-The numerical derivative. With D(h) = (f(x + h) − f(x − h)) / 2h, the combination
+The numerical derivative. Five values of f, at x, x ± λh and x ± h, give three estimates of it, one
+from either side and one from both:
 
-    n = (4 D(h/2) − D(h)) / 3
+    right = (f(x + λh) − λ² f(x + h) − λ f(x)) / λ³h,      left: the same with −h
+    both  = (f(x + λh) − f(x − λh) − λ³ [f(x + h) − f(x − h)]) / 2λ²h
 
-cancels the h² term of the truncation error. Its uncertainty u is estimated from the same values:
+The sides have an error of order h², `both` of order h⁴. With the golden ratio, λ = 1 − λ² = 0.618…,
+the weights are simple, and values that are rounded to a grid cannot agree by chance, because λ is
+irrational. The three agree as far as f has a derivative that can be computed: kinks and jumps
+between x − h and x + h, a step that is too long and noise in f all make them differ. So `both` is
+the derivative, with the uncertainty
 
-    u = |D(h) − D(h/2)| + |S(h) − 2 S(h/2)| + 4 η / h
-    S(h) = (f(x + h) − 2 f(x) + f(x − h)) / h
+    u = 3 max |side − both| + 8 ε (|f| + |f' x|) / h,       ε = 2⁻⁵²,
 
-The first term bounds the truncation error of n: the term is of order h², the error of order h⁴. The
-second detects a kink: S(h) is the difference of the slopes on the two sides of x, which shrinks
-with h if f is smooth and does not if the slopes differ. The third is rounding: η is the scatter of
-f's values, measured at x. The step starts at h = 1e-5 · max(1, |x|); it shrinks while truncation or
-a kink dominates and grows while rounding does, and the step with the smallest u is used. If
-|a − n| ≤ u, the two agree as far as finite differences can tell, and the error is at most 1e-8.
+whose second term is rounding, which may be the same in all five values. The first step is
+h = 1e-5 · max(1, |x|). If it is not precise, shorter steps are tried, which have less truncation
+and avoid kinks beside x, and longer ones, which have less rounding; the one with the smallest u is
+used. How |side − both| depends on h tells what f is like at x:
 
-A check that cannot decide does not pass: it raises an exception. InvalidInput means that f or the
-gradient does not fit x, that f is not deterministic, computes in less than float64 or is not
-finite, or that rounding hides all of its derivatives. Kink means that f has a kink within the
-smallest step; choose another point. Only `pattern` can reveal a kink that rounding hides.
+    it shrinks with h                         f is smooth
+    it is the same at every h                 a kink
+    times h it is the same at every h         a jump, if f has the same height above f(x) each time;
+                                              else noise, which is added to u at every longer step
+    f is flat at one h, steep at a longer     a staircase: f computes in less than float64
+
+What a pass means. If |a − n| ≤ u, the two agree as far as finite differences can tell, and the
+error is at most 1e-8. An element is decided if u ≤ 1e-3 (|a| + |n|); or, if a is 0, u ≤ 1e-3 times
+the slope of f nearby, or times 1 if that is less. Undecided elements beside others that are decided
+are counted in the error that is returned. They are small and hidden by the rounding of f, or
+rounding themselves.
+
+A check that cannot decide at all does not pass: it raises an exception. Kink means that f has a
+kink or a jump at x; choose another point. InvalidInput means that f or the gradient does not fit x,
+that f is not deterministic or not finite, that it computes in less than float64, or that rounding
+or noise hides all of its derivatives. Only `pattern` can reveal a kink that rounding hides.
 
 Randomness in f must be frozen: create a generator with the same seed in each call. Dropout can then
 be checked while it is on.
 """
 
-from collections.abc import Callable
-from math import inf, isfinite, nan
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from math import inf, isfinite, nan, sqrt
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .backend import Generator
 from .backend import HostArray as Array
 from .checks import positive
 from .errors import InvalidInput, UserError
@@ -50,32 +66,30 @@ from .layers import named_parameters
 Function: TypeAlias = Callable[[Array], Any]
 
 STEP = 1e-5
+SHORTER, LONGER = 16.0 ** -np.arange(1, 5), 16.0 ** np.arange(1, 4)  # in units of the first step
+GOLDEN = (sqrt(5) - 1) / 2
+EPSILON = float(np.finfo(float).eps)
 AGREEMENT = 1e-8  # the largest error of two derivatives that agree to within the uncertainty
-POWERS, FACTOR = range(-5, 5), 8.0  # of the steps that are tried, as multiples of the first
-
-# The scatter of f's values is measured at these parts of the first step, by fourth differences. For
-# a smooth function they vanish over such short distances. What is left is rounding, whose variance
-# they multiply by 70 (Moré and Wild, "Estimating computational noise", 2011).
-NEAR, ORDER, AMPLIFIED = np.arange(9) / 10_000, 4, 70
-NOISE = 8  # times the scatter is hardly ever exceeded
-SINGLE = 1e-10  # a relative scatter above this is that of float32
+DECIDED = 1e-3  # the largest relative uncertainty of an element that is decided
+STAIR = 1e-9  # its least height, relative to f; a lower one may be the rounding of float64
 ELEMENTS = 300  # a parameter with more of them is checked along directions
 DIRECTIONS = 20
 
 
 class Kink(UserError, ArithmeticError):
-    """The finite difference straddles a kink and is meaningless; choose another point."""
+    """The finite difference straddles a kink or a jump and is meaningless; choose another point."""
 
 
 class Error(float):
-    """A relative error; `where` is the index in x of the worst element."""
+    """A relative error, and how much the check could see.
 
-    where: tuple[int, ...]
+    where: the index in x of the worst element. undecided: the number of elements that rounding or
+    noise hides. resolution: the largest error that any element may hide, relative as the error is.
+    """
 
-    def __new__(cls, value: float, where: tuple[int, ...] = ()) -> "Error":
-        error = super().__new__(cls, value)
-        error.where = where
-        return error
+    where: tuple[int, ...] = ()
+    undecided: int = 0
+    resolution: float = 0.0
 
 
 def elementwise(
@@ -95,24 +109,19 @@ def elementwise(
 
     Raises InvalidInput and Kink, as the module describes. A NaN in `gradient` gives the error inf.
     """
-    _require_alike(x, gradient=gradient)
+    probe = _Probe(f, x, gradient, pattern)
     if step is None:
         steps = STEP * np.maximum(1, np.abs(x))
     else:
         steps = np.full_like(x, positive("step", step))
-    anywhere = _cotangent(x, 0)  # because f may be flat along `steps`
-    probe = _Probe(f, x, gradient, pattern, steps * anywhere)
-    worst, resolved = Error(0.0), x.size == 0
-    for i in np.ndindex(x.shape):
-        displacement = np.zeros_like(x)
-        displacement[i] = steps[i]
-        comparison = probe.compare(displacement)
-        resolved |= comparison.resolved
-        if comparison.error > worst:
-            worst = Error(comparison.error, i)
-    if not resolved:
-        _refuse_unresolved()
-    return worst
+
+    def displacements() -> Iterator[tuple[tuple[int, ...], Array]]:
+        for i in np.ndindex(x.shape):
+            displacement = np.zeros_like(x)
+            displacement[i] = steps[i]
+            yield i, displacement
+
+    return probe.check(displacements())
 
 
 def along(
@@ -131,83 +140,75 @@ def along(
     many elements is diluted among them, so check small parts separately. step: the first h, for the
     largest component of the displacement. The rest is as in `elementwise`.
     """
-    direction = np.asarray(direction)
-    _require_alike(x, gradient=gradient, direction=direction)
+    probe = _Probe(f, x, gradient, pattern)
+    direction = _real("direction", direction, x.shape)
     longest = float(np.abs(direction).max(initial=0))
-    if not (longest > 0 and np.isfinite(longest)):
+    if not (longest > 0 and isfinite(longest)):
         raise InvalidInput(f"direction must be finite and not zero, got largest element {longest}")
-    displacement = (STEP if step is None else positive("step", step)) * direction / longest
-    comparison = _Probe(f, x, gradient, pattern, displacement).compare(displacement)
-    if not comparison.resolved:
-        _refuse_unresolved()
-    return Error(comparison.error)
+    first = STEP if step is None else positive("step", step)
+    return probe.check([((), first * (direction / longest))])
 
 
 def layer(
     layer: Any,
     x: Array,
     *,
-    seed: int = 0,
+    seed: int | None = 0,
     step: float | None = None,
     pattern: Function | None = None,
 ) -> Error:
-    """The worst relative error of dL/dx as a layer or a network computes it; dropout is on.
+    """The worst relative error of dL/dx as a layer or a network computes it.
 
-    The scalar is L = ⟨dy, forward(x)⟩ for a random dy of order one, so dL/dx is backward(dy). The
-    layer receives copies, so one that works in place cannot spoil the check. The rest is as in
-    `elementwise`.
+    The scalar is L = ⟨dy, forward(x)⟩ for a random dy of order one, so dL/dx is backward(dy).
+    seed: of the generator that each forward pass receives, which turns dropout on; None means
+    evaluation, without a generator. The layer receives copies, and whatever it declares
+    (parameters, their gradients, statistics) is restored. The rest is as in `elementwise`.
     """
-    _require_alike(x)
-    y, cache = layer.forward(x.copy(), _rng(seed))
-    dy = _cotangent(y, seed)
-    gradient = layer.backward(dy.copy(), cache)
-
-    def f(x: Array) -> Any:
-        return np.vdot(dy, layer.forward(x, _rng(seed))[0])
-
-    return elementwise(f, x, gradient, step, pattern=pattern)
+    _require_point("x", x)
+    with _frozen(layer, seed) as forward:
+        y, cache = forward(x)
+        dy = _cotangent(y, seed)
+        gradient = layer.backward(dy.copy(), cache)
+        return elementwise(lambda x: np.vdot(dy, forward(x)[0]), x, gradient, step, pattern=pattern)
 
 
-def parameters(layer: Any, x: Array, *, seed: int = 0) -> dict[str, Error]:
-    """The worst relative error of every parameter of a layer or network, by name; dropout is on.
+def parameters(layer: Any, x: Array, *, seed: int | None = 0) -> dict[str, Error]:
+    """The worst relative error of every parameter of a layer or network, by name.
 
     The names are those that the layer declares, such as "W"; in a network "0.W", "2.gamma", and so
-    on. L is as in `layer`. A parameter of up to 300 elements is checked element by element, and a
-    larger one along 20 random directions. The parameters must be float64; they are changed in place
-    and restored, and their gradients are left as computed. A gradient that is added to its array or
-    written to another one has the error inf, because an optimiser would not see it.
+    on. L and seed are as in `layer`. A parameter of up to 300 elements is checked element by
+    element, and a larger one along 20 random directions. The parameters must be float64; they are
+    changed in place and restored, as are their gradients and the layer's statistics. A gradient
+    that is added to its array or written to another one has the error inf, because an optimiser
+    would not see it.
     """
-    _require_alike(x)
-    checked = []
-    for label, owner, name in named_parameters(layer):
-        value = getattr(owner, name)
-        _require_alike(value)
-        if not hasattr(owner, f"d{name}"):
-            setattr(owner, f"d{name}", np.empty_like(value))
-        gradient = getattr(owner, f"d{name}")
-        gradient[...] = nan
-        checked.append((label, value, gradient))
-    y, cache = layer.forward(x.copy(), _rng(seed))
-    dy = _cotangent(y, seed)
-    write = layer.backward if hasattr(layer, "layers") else layer.parameter_gradients
-    write(dy.copy(), cache)
+    _require_point("x", x)
     errors = {}
-    for label, value, gradient in checked:
-        start = value.copy()
+    with _frozen(layer, seed) as forward:
+        y, cache = forward(x)
+        dy = _cotangent(y, seed)
+        gradients = []
+        for label, owner, name in named_parameters(layer):
+            _require_point(label, getattr(owner, name))
+            if not hasattr(owner, f"d{name}"):
+                setattr(owner, f"d{name}", np.empty_like(getattr(owner, name)))
+            gradients.append(getattr(owner, f"d{name}"))
+            gradients[-1][...] = nan
+        write = layer.backward if hasattr(layer, "layers") else layer.parameter_gradients
+        write(dy.copy(), cache)
+        gradients = [gradient.copy() for gradient in gradients]
+        for (label, owner, name), gradient in zip(named_parameters(layer), gradients, strict=True):
+            value = getattr(owner, name)
 
-        def f(changed: Array, value: Array = value) -> Any:
-            value[...] = changed
-            return np.vdot(dy, layer.forward(x.copy(), _rng(seed))[0])
+            def f(changed: Array, value: Array = value) -> Any:
+                return np.vdot(dy, forward(x, value, changed)[0])
 
-        try:
             if value.size <= ELEMENTS:
-                errors[label] = elementwise(f, start, gradient)
+                errors[label] = elementwise(f, value, gradient)
             else:
-                rng = np.random.default_rng([seed, 2])
+                rng = np.random.default_rng([seed or 0, 2])
                 directions = (rng.standard_normal(value.shape) for _ in range(DIRECTIONS))
-                errors[label] = max(along(f, start, gradient, v) for v in directions)
-        finally:
-            value[...] = start
+                errors[label] = max(along(f, value, gradient, v) for v in directions)
     return errors
 
 
@@ -229,13 +230,19 @@ def relative_error(analytical: Any, numerical: Any) -> float:
     return float(np.linalg.norm(a - n) / (np.linalg.norm(a) + np.linalg.norm(n)))
 
 
-class _Comparison(NamedTuple):
-    """The claimed derivative, the numerical one, and the uncertainty of the latter."""
+class _Look(NamedTuple):
+    """What the five values of f at one step tell, per unit of the displacement.
+
+    The displacement is the first step; `step` is in units of it.
+    """
 
     claimed: float
     numerical: float
-    truncation: float  # and kinks
+    spread: float  # of the three estimates
     rounding: float
+    slope: float  # the largest change of f
+    gaps: Array  # the limits of f from the right and from the left, minus f(x)
+    step: float
 
     @property
     def size(self) -> float:
@@ -243,7 +250,13 @@ class _Comparison(NamedTuple):
 
     @property
     def uncertainty(self) -> float:
-        return self.truncation + self.rounding
+        return 3 * self.spread + self.rounding
+
+    @property
+    def is_precise(self) -> bool:
+        """Whether other steps need not be tried."""
+        off = max(abs(self.claimed - self.numerical), self.uncertainty)
+        return self.claimed != 0 and off <= AGREEMENT * self.size
 
     @property
     def error(self) -> float:
@@ -254,55 +267,51 @@ class _Comparison(NamedTuple):
         return min(error, AGREEMENT) if difference <= self.uncertainty else error
 
     @property
-    def resolved(self) -> bool:
-        """Whether a wrong derivative could be told from a right one despite rounding."""
-        return self.claimed == 0 or self.rounding <= 1e-3 * self.size or self.error > AGREEMENT
+    def resolution(self) -> float:
+        """The error that may be hidden; that of a 0 is relative to the slope nearby, or to 1."""
+        return self.uncertainty / (self.size if self.claimed else max(self.slope, STEP))
+
+    @property
+    def is_decided(self) -> bool:
+        return self.resolution <= DECIDED or self.error > AGREEMENT
+
+    @property
+    def vanishes(self) -> bool:
+        """Whether the claim is the rounding of a 0."""
+        return abs(self.claimed) <= self.uncertainty <= DECIDED * max(self.slope, STEP)
+
+    def contradicts(self, other: "_Look") -> bool:
+        """Whether f is a staircase: flat at one step, and steep with noise at a longer one."""
+        shorter, longer = sorted((self, other), key=lambda look: look.step)
+        is_flatter = abs(shorter.numerical) < abs(longer.numerical)
+        has_stairs = longer.spread > STAIR / (8 * EPSILON) * longer.rounding
+        allowed = 2 * (self.uncertainty + other.uncertainty) + 1e-3 * self.size
+        return is_flatter and has_stairs and abs(self.numerical - other.numerical) > allowed
 
 
 class _Probe:
-    """A function and its claimed gradient around one point, and the scatter of its values there."""
+    """A function and its claimed gradient around one point."""
 
-    def __init__(
-        self,
-        f: Function,
-        x: Array,
-        gradient: Array,
-        pattern: Function | None,
-        displacement: Array,
-    ):
+    def __init__(self, f: Function, x: Array, gradient: Array, pattern: Function | None) -> None:
+        _require_point("x", x)
         self.f, self.pattern = f, pattern
-        self.x, self.gradient = x.copy(), np.array(gradient)  # f may write to the originals
+        # Copies, because f may write to the originals.
+        self.x, self.gradient = x.copy(), _real("gradient", gradient, x.shape).copy()
         self.value = self._evaluate(self.x)
         if not isfinite(self.value):
             raise InvalidInput(f"f must be finite at x, got {self.value}")
         if self._evaluate(self.x) != self.value:
             raise InvalidInput("f must be deterministic: make its random generator anew each call")
         self.sides: Any = None if pattern is None else pattern(self.x.copy())
-        far = self._attempt(self.x + displacement)
-        largest = max(abs(self.value), abs(far) if isfinite(far) else 0.0) or 1.0
-        near, scatters, self.flat = [], [], []
-        for steps in (NEAR, -NEAR):  # because there may be a kink on one side
-            side = [self._attempt(self.x + step * displacement) for step in steps]
-            near += [value for value in side if isfinite(value)]
-            self.flat.append(set(side) == {self.value})
-            if all(map(isfinite, side)):
-                differences = np.diff(np.array(side) / largest, ORDER)
-                scatters.append(float(np.sqrt(np.mean(differences**2) / AMPLIFIED)))
-        scatter = min(scatters, default=0.0)
-        self.noise = max(NOISE * scatter * largest, float(np.finfo(float).eps) * abs(self.value))
-        if all(map(_is_single, near)):
-            raise InvalidInput("f must compute in float64 throughout, got values of float32")
-        if scatter > SINGLE:
-            raise InvalidInput(
-                "f must compute in float64 throughout, got values with a relative scatter of "
-                f"{scatter:.0e} around {self.value:g}; if it does, use a smaller step"
-            )
 
     def _evaluate(self, x: Array) -> float:
         with np.errstate(all="ignore"):
             value = self.f(x.copy())
-        if getattr(value, "dtype", None) in (np.float16, np.float32):
-            raise InvalidInput(f"f must compute in float64 throughout, got {value.dtype}")
+        kind, shape = getattr(value, "dtype", type(value).__name__), np.shape(value)
+        if shape != () or value is None or np.iscomplexobj(value):
+            raise InvalidInput(f"f must return a real number, got {kind} of shape {shape}")
+        if kind in (np.float16, np.float32):
+            raise InvalidInput(f"f must compute in float64 throughout, got {kind}")
         return float(value)
 
     def _attempt(self, x: Array) -> float:
@@ -312,90 +321,151 @@ class _Probe:
         except (ValueError, ArithmeticError):
             return nan
 
-    def compare(self, displacement: Array) -> _Comparison:
-        """The derivative along a displacement, the first step tried; the best of several."""
-        found: dict[int, _Comparison | None] = {}
-        power = 0
-        while power not in found and power in POWERS:
-            found[power] = now = self._difference(displacement, FACTOR**power)
-            if now is None or now.truncation > now.rounding:
-                power -= 1  # out of the domain, or a kink, or a large third derivative
-            else:
-                power += 1
-            if now is not None and now.uncertainty <= AGREEMENT * now.size:
+    def check(self, displacements: Iterable[tuple[tuple[int, ...], Array]]) -> Error:
+        """The worst error along the displacements, each with its place in x."""
+        found = [(place, self._best(displacement)) for place, displacement in displacements]
+        errors = [(look.error, place) for place, look in found if look.error]
+        worst, where = max(errors, key=lambda pair: pair[0], default=(0.0, ()))
+        error = Error(worst)
+        error.where, error.undecided = where, sum(not look.is_decided for _, look in found)
+        error.resolution = max((look.resolution for _, look in found), default=0.0)
+        if found and not any(look.is_decided or look.vanishes for _, look in found):
+            raise InvalidInput(
+                "f must vary by more than its rounding or noise around x, which hides errors up to "
+                f"{error.resolution:.0e}; use a larger step"
+            )
+        return error
+
+    def _best(self, displacement: Array) -> _Look:
+        """The derivative along a displacement, at the best of several steps."""
+        looks = [now := self._look(displacement, 1.0)]
+        rounding_dominates = now is not None and now.spread <= now.rounding
+        for step in LONGER if rounding_dominates else (*SHORTER, *LONGER):
+            if now is not None and now.is_precise:
                 break
-        finite = [comparison for comparison in found.values() if comparison is not None]
-        if not finite:
+            looks.append(now := self._look(displacement, step))
+        found = sorted(filter(None, looks), key=lambda look: look.step)
+        if not found:
             raise InvalidInput("f must be finite around x, got NaN or infinity; use a smaller step")
-        best = min(finite, key=lambda comparison: comparison.uncertainty)
+        # What does not shrink with the step is noise, which is in every longer step too.
+        noise = np.maximum.accumulate([look.spread * look.step for look in found]).tolist()
+        tried = [look._replace(spread=n / look.step) for look, n in zip(found, noise, strict=True)]
+        best = min(tried, key=lambda look: look.uncertainty)
         if best.rounding == inf:
             raise InvalidInput("step must be large enough to change x")
-        # A bend that a smaller step removes is not a kink.
-        removed = 1e-4 * max(comparison.truncation for comparison in finite)
-        if best.truncation > max(1e-4 * best.size, 10 * best.rounding, removed):
+        if _jumps(found[:3]):
+            raise Kink("f has a jump at x")
+        if any(best.contradicts(look) for look in tried):
+            raise InvalidInput("f must compute in float64 throughout, got a staircase")
+        # A kink is what neither shrinks with the step nor is rounding or noise.
+        i = tried.index(best)
+        shrinks = i + 1 < len(found) and found[i + 1].spread > 3 * best.spread
+        is_noise = i > 1 and 16 * noise[i - 2] > best.spread * best.step
+        visible = max(1e-4 * best.size, 32 * best.rounding)
+        if best.spread > visible and not (shrinks or is_noise):
             raise Kink("f has a kink at x, or varies on a scale below the smallest step")
-        return best
+        return best._replace(slope=found[-1].slope)
 
-    def _difference(self, displacement: Array, scale: float) -> _Comparison | None:
-        """A central difference per unit of displacement; None if f is not finite or has a kink."""
-        slopes, bends, claims, is_lost = [], [], [], False
-        for h in (scale, scale / 2):
-            above, below = self.x + h * displacement, self.x - h * displacement
-            f_above, f_below = self._attempt(above), self._attempt(below)
-            if not (isfinite(f_above) and isfinite(f_below)) or self._crossed(above, below):
-                return None
-            # A side that is flat near x stays so up to a kink, if there is one; float32 jumps.
-            ends = zip((f_above, f_below), self.flat, strict=True)
-            changes = [abs(end - self.value) for end, is_flat in ends if is_flat]
-            if changes and h == 1 and min(changes) > 1e5 * self.noise:
-                raise InvalidInput("f must compute in float64 throughout, got a staircase")
-            slopes.append((f_above - f_below) / (2 * h))
-            bends.append((f_above - 2 * self.value + f_below) / h)
-            # The actual displacement is rounded, which matters for a large x.
-            moved = (above - below) / (2 * h)
-            longest = np.abs(displacement).max()
-            is_lost |= bool(np.abs(moved - displacement).max() > 0.1 * longest)
-            parts = moved != 0
-            claims.append(float(np.vdot(self.gradient[parts], moved[parts])))
-        (wide, narrow), (wide_bend, narrow_bend), (wide_claim, claim) = slopes, bends, claims
-        claimed = (4 * claim - wide_claim) / 3
-        return _Comparison(
-            0.0 if abs(claimed) <= STEP * self.noise else claimed,  # a 0 that was rounded
-            (4 * narrow - wide) / 3,
-            abs(wide - narrow) + abs(wide_bend - 2 * narrow_bend),
-            inf if is_lost else 4 * self.noise / scale,
-        )
+    def _look(self, displacement: Array, step: float) -> _Look | None:
+        """f at one step; None if f is not finite there or has a kink in between."""
+        points = [self.x + part * step * displacement for part in (1, GOLDEN, -GOLDEN, -1)]
+        values = [self._attempt(point) for point in points]
+        if not np.isfinite(values).all() or self._crossed(points):
+            return None
+        far_right, right, left, far_left = (value - self.value for value in values)
+        both = (right - left - GOLDEN**3 * (far_right - far_left)) / (2 * GOLDEN**2 * step)
+        sides = right - GOLDEN**2 * far_right, GOLDEN**2 * far_left - left
+        spread = max(abs(side / (GOLDEN**3 * step) - both) for side in sides)
+        gaps = np.array([right - GOLDEN * far_right, left - GOLDEN * far_left]) / GOLDEN**2
+        slope = max(map(abs, (far_right, right, left, far_left))) / step
+        moved = displacement != 0
+        claimed = float(np.vdot(self.gradient[moved], displacement[moved]))
+        of_f = 8 * EPSILON * max(map(abs, (*values, self.value)))
+        of_x = 8 * EPSILON * float(np.linalg.norm(self.x[moved]) / np.linalg.norm(displacement))
+        is_lost = np.array_equal(points[0], self.x)
+        rounding = inf if is_lost else (of_f + of_x * slope) / step
+        return _Look(claimed, both, spread, rounding, slope, gaps, step)
 
-    def _crossed(self, *points: Array) -> bool:
+    def _crossed(self, points: list[Array]) -> bool:
         """Whether, according to `pattern`, a kink lies between x and one of the points."""
         if self.pattern is None:
             return False
         return not all(np.array_equal(self.pattern(point), self.sides) for point in points)
 
 
-def _is_single(value: float) -> bool:
-    """Whether a number looks like a float32: representable as one, and not a simple number."""
-    with np.errstate(over="ignore"):
-        is_simple = value.is_integer() or value == float(np.float16(value))
-        return float(np.float32(value)) == value and not is_simple
+def _jumps(looks: list[_Look]) -> bool:
+    """Whether a limit of f differs from f(x) by the same at each of three steps."""
+    gaps = np.array([look.gaps for look in looks])  # (3, 2)
+    least = np.abs(gaps).min(axis=0)
+    is_same = np.ptp(gaps, axis=0) <= 0.05 * least
+    rounding = max(look.rounding * look.step for look in looks)
+    return len(looks) == 3 and bool((is_same & (least > 100 * rounding)).any())
 
 
-def _refuse_unresolved() -> NoReturn:
-    raise InvalidInput("f must vary by more than its rounding noise around x; use a larger step")
+@contextmanager
+def _frozen(layer: Any, seed: int | None) -> Iterator[Callable[..., tuple[Array, Any]]]:
+    """The forward pass as a function of x, and of a changed parameter; the layer stays as it was.
+
+    Before every pass, and at the end, all that the layer and its parts declare is restored.
+    """
+    kept = [
+        (part, name, getattr(part, name), np.copy(getattr(part, name)))
+        for part in _parts(layer)
+        for name in _declared(part)
+        if hasattr(part, name)
+    ]
+
+    def restore() -> None:
+        for part, name, value, before in kept:
+            setattr(part, name, value)
+            if value.flags.writeable:
+                value[...] = before
+
+    def forward(x: Array, *changed: Array) -> tuple[Array, Any]:
+        restore()
+        if changed:
+            parameter, values = changed
+            parameter[...] = values
+        rng = None if seed is None else np.random.default_rng(seed)
+        y, cache = layer.forward(x.copy(), rng)
+        return y, cache
+
+    try:
+        yield forward
+    finally:
+        restore()
 
 
-def _cotangent(y: Array, seed: int) -> Array:
-    return np.random.default_rng([seed, 1]).standard_normal((*y.shape,))
+def _parts(layer: Any) -> Iterator[Any]:
+    """A layer, and the layers that it consists of, nested to any depth."""
+    yield layer
+    for part in getattr(layer, "layers", ()):
+        yield from _parts(part)
 
 
-def _rng(seed: int) -> Generator:
-    return np.random.default_rng(seed)
+def _declared(layer: Any) -> Iterator[str]:
+    yield from getattr(layer, "statistics", ())
+    for name in getattr(layer, "parameters", ()):
+        yield from (name, f"d{name}")
 
 
-def _require_alike(x: Array, **others: Array) -> None:
+def _cotangent(y: Array, seed: int | None) -> Array:
+    _require_point("the output of the layer", y)
+    return np.random.default_rng([seed or 0, 1]).standard_normal(np.shape(y))
+
+
+def _require_point(name: str, x: Array) -> None:
     if getattr(x, "dtype", None) != np.float64:
         kind = getattr(x, "dtype", type(x).__name__)
-        raise InvalidInput(f"x must be a float64 array for finite differences, got {kind}")
-    for name, other in others.items():
-        if np.shape(other) != x.shape:
-            raise InvalidInput(f"{name} must have the shape of x, {x.shape}, got {np.shape(other)}")
+        raise InvalidInput(f"{name} must be a float64 array for finite differences, got {kind}")
+    if not np.isfinite(x).all():
+        raise InvalidInput(f"{name} must be finite, got NaN or infinity")
+
+
+def _real(name: str, values: Any, shape: tuple[int, ...]) -> Array:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise InvalidInput(f"{name} must be an array of real numbers, got {array.dtype}")
+    if array.shape != shape:
+        raise InvalidInput(f"{name} must have the shape of x, {shape}, got {array.shape}")
+    return array

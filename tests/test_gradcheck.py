@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npaae import AdversarialAutoencoder, gradcheck
+from npaae import AdversarialAutoencoder, CategoricalAutoencoder, gradcheck
+from npaae.categorical.layers import BatchNorm
 from npaae.errors import InvalidInput
 from npaae.gradcheck import Kink, along, elementwise
 from npaae.layers import Dense, Dropout, ReLU, Sequential, flatten, perceptron
@@ -86,6 +87,54 @@ def test_a_gradient_that_is_truly_zero_passes_and_any_other_fails():
     rounded = np.full(2, 1e-17)  # a 0, but for the rounding of a function of order one
     assert elementwise(lambda x: 5.1, np.ones(2), rounded) < RIGHT
     assert elementwise(lambda x: 1e12 + x.sum(), np.zeros(2), np.zeros(2)) > WRONG
+
+
+@pytest.mark.parametrize("constant", [0, 1, 1e6])
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x**2,
+        lambda x: x**3,
+        lambda x: x**4,
+        lambda x: x * abs(x),
+        np.cos,
+        lambda x: np.exp(-(x**2)),
+        lambda x: np.sqrt(1 + x**2),
+    ],
+)
+def test_a_gradient_of_zero_is_right_at_a_stationary_point(f, constant, rng):
+    for x in (np.zeros(1), np.zeros(3)):
+        for scale in (1e-8, 1, 1e8 if constant < 1e6 else 1):
+            assert elementwise(lambda x, s=scale: s * (constant + f(x).sum()), x, x) < RIGHT
+        direction = rng.standard_normal(x.shape)
+        assert along(lambda x: constant + f(x).sum(), x, x, direction) < RIGHT
+        assert elementwise(lambda x: constant + f(x).sum(), x, x + 1e-3) > WRONG
+
+
+def test_a_gradient_that_is_zero_but_for_rounding_is_right_at_a_stationary_point(rng):
+    at_pi, anywhere = np.full(2, np.pi), 10 * rng.standard_normal(4)
+    for gradient in (-np.sin(at_pi), np.zeros(2)):
+        assert elementwise(lambda x: np.cos(x).sum(), at_pi, gradient) < RIGHT
+    assert elementwise(lambda x: squares(x - anywhere), anywhere, np.zeros(4)) < RIGHT
+
+
+@given(seeds, st.floats(-8, 8), st.floats(-1, 5))
+def test_a_right_gradient_is_never_refused_and_one_wrong_by_a_hundredth_never_passes(
+    seed, exponent, steepness
+):
+    rng, scale, k = np.random.default_rng(seed), 10**exponent, 10**steepness
+    x, phase, direction = rng.standard_normal((3, 4))
+    phase = np.arctan(phase) - k * x  # so that no derivative is near 0
+
+    def f(x):
+        return scale * (rng_offset + np.sin(k * x + phase).sum())
+
+    rng_offset = rng.choice([0, 1, 100]) * rng.standard_normal()
+    right = scale * k * np.cos(k * x + phase)
+    wrong = right * np.where(np.arange(4) == rng.integers(4), 1.01, 1)
+    assert elementwise(f, x, right) < RIGHT
+    assert along(f, x, right, direction) < RIGHT
+    assert elementwise(f, x, wrong) > WRONG
 
 
 def test_a_random_direction_sees_what_a_constant_one_does_not(point, rng):
@@ -209,6 +258,74 @@ def test_a_pattern_tells_of_a_kink_below_the_noise():
     assert elementwise(f, x + np.array([0, 1]), gradient, pattern=lambda x: x > 0) < RIGHT
 
 
+# Jumps
+
+JUMPS = {
+    "at least": lambda x: x >= 0,
+    "more": lambda x: x > 0,
+    "less": lambda x: x < 0,
+    "equal": lambda x: x == 0,
+    "sign": np.sign,
+    "floor": lambda x: np.floor(x + 2),
+    "ceil": np.ceil,
+    "round": lambda x: np.round(x + 0.5),
+    "argmax": lambda x: np.array([1, 5, 2])[np.argmax(x)],
+    "last of the order": lambda x: np.argsort(x, kind="stable")[-1],
+    "two largest": lambda x: np.isin(0, np.argsort(-x, kind="stable")[:2]),
+}
+
+
+@pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS)
+@pytest.mark.parametrize("height", [1, -1e-3, 1e-6, 1e3])
+def test_a_jump_at_the_point_is_refused(jump, height):
+    def f(x):
+        return np.exp(x).sum() + height * np.sum(jump(x))
+
+    for gradient in ([1, 1, 1], [0, 0, 0], [300, -20, 7], [-1e4, -1e4, -1e4]):
+        with pytest.raises(Kink, match="jump"):
+            elementwise(f, np.zeros(3), np.array(gradient))
+        with pytest.raises(Kink, match="jump"):
+            along(f, np.zeros(3), np.array(gradient), np.array([3, -2, 1]))
+
+
+def test_a_jump_in_one_direction_alone_is_refused():
+    def f(x):
+        return x.sum() + (x[0] + x[1] > 0)
+
+    x = np.array([0.3, -0.3])
+    with pytest.raises(Kink, match="jump"):
+        along(f, x, np.ones(2), np.array([2, 1]))
+    assert along(f, x, np.ones(2), np.array([1, -1])) < RIGHT
+
+
+def test_a_jump_in_a_parameter_is_refused(rng):
+    class Rounded(Dense):
+        def forward(self, x, rng=None):
+            y, cache = super().forward(x)
+            return y + np.floor(self.b), cache
+
+    layer = Rounded(np, rng.standard_normal((2, 3)), np.array([0.5, 1, 1.5]))
+    with pytest.raises(Kink, match="jump"):
+        gradcheck.parameters(layer, rng.standard_normal((4, 2)))
+
+
+@pytest.mark.parametrize("distance", [1e-7, -1e-7, 1e-3, -1e-3])
+def test_a_jump_beside_the_point_does_not_matter(distance):
+    def f(x):
+        return squares(x) + np.floor(x + 1 - distance).sum()
+
+    x = np.ones(2)
+    assert elementwise(f, x, 2 * x) < RIGHT
+    assert elementwise(f, x, 2.02 * x) > WRONG
+
+
+@pytest.mark.parametrize("power", [0.5, 0.75])
+def test_a_cusp_is_refused(power):
+    for gradient in (0.0, 3.0):
+        with pytest.raises((Kink, InvalidInput)):
+            elementwise(lambda x: (abs(x) ** power).sum(), np.zeros(1), np.array([gradient]))
+
+
 # Refusals
 
 
@@ -234,16 +351,17 @@ def test_a_gradient_that_is_not_finite_has_error_inf(bad, point):
 
 
 @pytest.mark.parametrize(
-    ("f", "returned"),
+    "f",
     [
-        (lambda x: (x.astype(np.float32) ** 2).sum(), "float32"),
-        (lambda x: float((x.astype(np.float32) ** 2).sum()), "values of float32"),
-        (lambda x: 1.1 * float((x.astype(np.float32) ** 2).sum()), "a staircase"),
+        lambda x: (x.astype(np.float32) ** 2).sum(),
+        lambda x: float((x.astype(np.float32) ** 2).sum()),
+        lambda x: 1.1 * float((x.astype(np.float32) ** 2).sum()),
+        lambda x: float((x.astype(np.float16) ** 2).sum()),
     ],
 )
-def test_a_function_that_computes_in_float32_is_refused(f, returned, point):
+def test_a_function_that_computes_in_less_than_float64_is_refused(f, point):
     for x in (point, np.array([0.3])):
-        with pytest.raises(InvalidInput, match=f"^f must compute in float64.*, got {returned}"):
+        with pytest.raises(InvalidInput, match=r"^f must compute in float64"):
             elementwise(f, x, 2 * x)
 
 
@@ -258,8 +376,45 @@ def test_a_sum_in_float64_of_numbers_in_float32_is_refused(point):
     def f(x):
         return np.sin(1000 * x).astype(np.float32).astype(float).sum()
 
-    with pytest.raises(InvalidInput, match=r"^f must compute in float64.*, got values with a rel"):
+    with pytest.raises(InvalidInput, match=r"^f must compute in float64"):
         elementwise(f, point, 1000 * np.cos(1000 * point))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+def test_one_term_in_less_than_float64_is_refused(kind):
+    def f(x):
+        return float(np.sin(x[0]) + np.sin(x[1]).astype(kind).astype(float))
+
+    x = np.array([1, 0.5])
+    for second in (np.cos(0.5), 0, 1):
+        with pytest.raises(InvalidInput, match=r"^f must compute in float64"):
+            elementwise(f, x, np.array([np.cos(1), second]))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+@pytest.mark.parametrize("width", [2, 30])
+def test_a_layer_with_an_interior_in_less_than_float64_is_refused(kind, width, rng):
+    class Narrow(Dense):
+        def forward(self, x, rng=None):
+            y, cache = super().forward(x)
+            return y.astype(kind).astype(float), cache
+
+    layer = Narrow(np, rng.standard_normal((3, width)), rng.standard_normal(width))
+    with pytest.raises(InvalidInput, match=r"^f must compute in float64"):
+        gradcheck.layer(layer, rng.standard_normal((4, 3)))
+    with pytest.raises(InvalidInput, match=r"^f must compute in float64"):
+        gradcheck.parameters(layer, rng.standard_normal((4, 3)))
+
+
+def test_a_layer_that_returns_float32_is_refused(rng):
+    class Single(Dense):
+        def forward(self, x, rng=None):
+            y, cache = super().forward(x)
+            return y.astype(np.float32), cache
+
+    for check in (gradcheck.layer, gradcheck.parameters):
+        with pytest.raises(InvalidInput, match=r"output .* float32$"):
+            check(Single(np, rng.standard_normal((3, 2)), np.zeros(2)), np.ones((4, 3)))
 
 
 def test_the_default_model_which_computes_in_float32_is_refused(rng):
@@ -281,6 +436,30 @@ def test_a_function_that_is_not_deterministic_is_refused(point, rng):
         elementwise(lambda x: cubes(x) + rng.random(), point, 3 * point**2)
 
 
+@given(seeds, st.floats(-14, -7), st.booleans())
+def test_noise_far_above_rounding_hides_no_wrong_gradient(seed, exponent, is_random):
+    level, rng = 10**exponent, np.random.default_rng(seed)
+    x = rng.uniform(0.5, 1, 3)
+
+    def f(x):
+        value = np.sin(x).sum()
+        if is_random:
+            frozen = np.random.default_rng(abs(hash(x.tobytes())))
+            return value + level * frozen.uniform(-0.5, 0.5)
+        return np.round(value / level) * level
+
+    try:
+        assert elementwise(f, x, np.cos(x)) < RIGHT
+    except (InvalidInput, Kink):
+        assert exponent > (-8 if is_random else -12)
+    try:
+        error = elementwise(f, x, np.array([1, 1.02, 1]) * np.cos(x))
+        assert error > WRONG
+        assert error.where == (1,)
+    except (InvalidInput, Kink):
+        assert exponent > (-8 if is_random else -12)
+
+
 def test_a_derivative_wrong_by_a_thousandth_is_seen_through_the_noise():
     error = elementwise(lambda x: 1e9 + x.sum(), np.zeros(2), np.full(2, 1.001))
     assert error == pytest.approx(0.001 / 2.001, rel=0.2)
@@ -292,6 +471,32 @@ def test_a_derivative_that_rounding_hides_is_refused(n):
         elementwise(lambda x: 1e14 + x.sum(), np.zeros(n), np.ones(n))
     with pytest.raises(InvalidInput, match=r"^f must vary.* rounding"):
         along(lambda x: 1e14 + x.sum(), np.zeros(n), np.ones(n), np.ones(n))
+
+
+@pytest.mark.parametrize("offset", [1e14, 1e16, 1e20])
+@pytest.mark.parametrize("gradient", [0, 1, -1])
+def test_below_a_huge_offset_no_gradient_passes(offset, gradient):
+    claimed = np.full(2, float(gradient))
+    with pytest.raises(InvalidInput, match=r"^f must vary"):
+        elementwise(lambda x: offset + x.sum(), np.zeros(2), claimed)
+    with pytest.raises(InvalidInput, match=r"^f must vary"):
+        along(lambda x: offset + x.sum(), np.zeros(2), claimed, np.array([1, 2]))
+
+
+def test_an_error_tells_how_many_elements_are_undecided_and_what_they_hide():
+    def f(x):
+        return 1e16 * x[0] + x[1]
+
+    error = elementwise(f, np.ones(2), np.array([1e16, -1]))
+    assert error < RIGHT
+    assert error.undecided == 1
+    assert error.resolution > 1
+    clear = elementwise(squares, np.ones(3), np.full(3, 2.0))
+    assert (clear.undecided, clear.where) == (0, (0,) if clear else ())
+    assert 0 < clear.resolution < RIGHT
+    faint = elementwise(lambda x: 1e9 + x.sum(), np.zeros(2), np.ones(2))
+    assert faint.undecided == 0
+    assert WRONG / 100 < faint.resolution < WRONG
 
 
 def test_an_element_that_rounding_hides_passes_beside_one_that_it_does_not():
@@ -307,6 +512,49 @@ def test_an_element_that_rounding_hides_passes_beside_one_that_it_does_not():
 def test_a_point_that_is_not_a_float64_array_is_refused(x, kind):
     with pytest.raises(InvalidInput, match=rf"^x must .* got {kind}$"):
         elementwise(cubes, x, x)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_point_that_is_not_finite_is_refused(bad, point):
+    point[1, 2] = bad
+    dense = Dense(np, np.ones((4, 2)), np.zeros(2))
+    for check in (
+        lambda: elementwise(lambda x: 1.0, point, np.zeros((3, 4))),
+        lambda: along(lambda x: 1.0, point, np.zeros((3, 4)), np.ones((3, 4))),
+        lambda: gradcheck.layer(dense, point),
+        lambda: gradcheck.parameters(dense, point),
+    ):
+        with pytest.raises(InvalidInput, match=r"^x must be finite"):
+            check()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.ones(1), np.ones((1, 1)), np.ones(3), [1.0], 1j, np.complex128(1), None],
+    ids=["(1,)", "(1, 1)", "(3,)", "list", "complex", "complex128", "None"],
+)
+def test_a_function_that_does_not_return_a_real_number_is_refused(value, point):
+    for check in (elementwise, along):
+        with pytest.raises(InvalidInput, match=r"^f must return a real number, got "):
+            check(lambda x: value, point, *[point] * (1 + (check is along)))
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.float64(3), np.array(3.0), np.longdouble(3)])
+def test_a_function_may_return_any_real_number(value, point):
+    assert elementwise(lambda x: value, point, np.zeros((3, 4))) == 0
+
+
+@pytest.mark.parametrize("gradient", [np.full(3, 1j), np.array(["1"] * 3), None])
+def test_a_gradient_that_is_not_real_is_refused(gradient):
+    with pytest.raises(InvalidInput, match=r"^gradient must be an array of real numbers"):
+        elementwise(squares, np.ones(3), gradient)
+    with pytest.raises(InvalidInput, match=r"^direction must be an array of real numbers"):
+        along(squares, np.ones(3), np.ones(3), gradient)
+
+
+def test_an_exception_of_f_at_the_point_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        elementwise(lambda x: 1 / 0, np.ones(2), np.ones(2))
 
 
 def test_shapes_that_differ_are_refused(point):
@@ -404,6 +652,140 @@ def test_a_layer_is_checked_with_the_pattern_that_is_given():
     assert gradcheck.layer(Logarithm(), x) < RIGHT
     with pytest.raises(InvalidInput):
         gradcheck.layer(Logarithm(), x, pattern=lambda x: x)  # a kink everywhere
+
+
+def test_a_smooth_function_is_evaluated_four_times_an_element_and_twice_at_the_point(point):
+    calls = []
+    elementwise(lambda x: calls.append(1) or np.exp(x).sum(), point, np.exp(point))
+    assert len(calls) == 2 + 4 * point.size
+
+
+def everything(layer):
+    """What a layer and its parts keep: the arrays themselves and their values."""
+    parts, found = [layer], []
+    for part in parts:
+        parts += getattr(part, "layers", [])
+        found += [
+            (value, value.copy()) for value in vars(part).values() if isinstance(value, np.ndarray)
+        ]
+    return found
+
+
+def assert_unchanged(layer, before):
+    after = everything(layer)
+    assert [id(array) for array, _ in after] == [id(array) for array, _ in before]
+    for (array, _), (_, values) in zip(after, before, strict=True):
+        np.testing.assert_array_equal(array, values)
+
+
+class Rebinding(BatchNorm):
+    """Its running averages are new arrays after each batch."""
+
+    def forward(self, x, rng=None):
+        self.mean, self.variance = self.mean.copy(), self.variance.copy()
+        return super().forward(x, rng)
+
+
+class Drifting(BatchNorm):
+    """Normalises by the running mean of a batch that has just been added to it."""
+
+    def forward(self, x, rng=None):
+        self.mean += 0.1 * (x.mean() - self.mean)
+        return x - self.mean, None
+
+    def backward(self, dy, cache):
+        return dy - 0.1 * dy.sum() / dy.size
+
+    def parameter_gradients(self, dy, cache):
+        self.dgamma[...] = self.dbeta[...] = 0
+
+
+def nested(*parts):
+    return Sequential([Sequential([Dense(np, np.eye(4), np.ones(4)), *parts[:1]]), *parts[1:]])
+
+
+@pytest.mark.parametrize("kind", [BatchNorm, Rebinding, Drifting])
+@pytest.mark.parametrize("seed", [0, None])
+def test_a_check_changes_nothing_that_a_layer_keeps(kind, seed, point):
+    network = nested(kind(np, 4, np.float64), kind(np, 4, np.float64))
+    theta, gradient = flatten(np, [network])
+    gradient[:] = np.arange(gradient.size)
+    before, values = everything(network), (theta.copy(), gradient.copy())
+    assert gradcheck.layer(network, 5 + point, seed=seed) < RIGHT
+    assert max(gradcheck.parameters(network, 5 + point, seed=seed).values()) < RIGHT
+    assert_unchanged(network, before)
+    np.testing.assert_array_equal((theta, gradient), values)
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 10, 50])
+def test_an_exception_leaves_a_layer_as_it_was(last, point):
+    class Failing(BatchNorm):
+        calls = 0
+
+        def forward(self, x, rng=None):
+            self.calls += 1
+            y = super().forward(x, rng)
+            if self.calls >= last:
+                raise RuntimeError
+            return y
+
+    network = nested(BatchNorm(np, 4, np.float64), Failing(np, 4, np.float64))
+    before = everything(network)
+    for check in (gradcheck.layer, gradcheck.parameters):
+        with pytest.raises(RuntimeError):
+            check(network, point)
+        assert_unchanged(network, before)
+
+
+def test_an_exception_on_the_way_back_leaves_a_layer_as_it_was(point):
+    class Failing(Dense):
+        def parameter_gradients(self, dy, cache):
+            super().parameter_gradients(dy, cache)
+            raise RuntimeError
+
+    network = Sequential([BatchNorm(np, 4, np.float64), Failing(np, np.eye(4), np.ones(4))])
+    network.layers[1].dW[...] = network.layers[1].db[...] = 1
+    before = everything(network)
+    for check in (gradcheck.layer, gradcheck.parameters):
+        with pytest.raises(RuntimeError):
+            check(network, point)
+        assert_unchanged(network, before)
+
+
+def test_a_checked_model_encodes_as_before(rng):
+    model = CategoricalAutoencoder(hidden=(8,), categories=3, latent=2, visible=9, dtype="float64")
+    x = rng.random((6, 9))
+    before = model.encode(x)
+    errors = gradcheck.parameters(model.encoder, 5 + x)
+    assert max(errors.values()) < RIGHT
+    np.testing.assert_array_equal(model.encode(x), before)
+
+
+def test_a_layer_may_keep_read_only_arrays(point):
+    layer = Dense(np, np.eye(4), np.ones(4))
+    layer.W.flags.writeable = False
+    assert gradcheck.layer(layer, point) < RIGHT
+
+
+def test_without_a_seed_a_layer_is_checked_in_evaluation_mode(point, rng):
+    class Evaluating(Dropout):
+        def forward(self, x, rng=None):
+            assert rng is None
+            return super().forward(x, rng)
+
+    assert gradcheck.layer(Evaluating(np, 0.5), point, seed=None) < RIGHT
+    norm = BatchNorm(np, 4, np.float64)
+    norm.mean[:], norm.variance[:] = rng.standard_normal(4), rng.uniform(1, 2, 4)
+    network = Sequential([Evaluating(np, 0.5), norm])
+    assert max(gradcheck.parameters(network, point, seed=None).values()) < RIGHT
+
+    class Wrong(BatchNorm):
+        def backward(self, dy, cache):
+            normal, s, _ = cache
+            return super().backward(dy, (normal, s, True))
+
+    assert gradcheck.layer(Wrong(np, 4, np.float64), point) < RIGHT
+    assert gradcheck.layer(Wrong(np, 4, np.float64), point, seed=None) > WRONG
 
 
 def test_four_threads_check_at_once_and_leave_everything_as_it_was(rng):
