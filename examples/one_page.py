@@ -8,8 +8,8 @@ Rows are samples. The package npaae is this page plus checks, figures, files and
 # fmt: off
 import gzip
 import os
+from importlib.resources import files
 from itertools import pairwise
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a second one slows products as small as these
 import numpy as np
@@ -91,7 +91,7 @@ def step(x):  # phase 1, reconstruction: the image itself is the target
     return loss_1, loss_real + loss_fake, loss_3
 
 if __name__ == "__main__":
-    file = Path(__file__).resolve().parents[1] / "npaae/sample/train-images-idx3-ubyte.gz"
+    file = files("npaae") / "sample/train-images-idx3-ubyte.gz"
     pixels = np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8, offset=16)
     digits = pixels.reshape(-1, 784) / 255
     for epoch in range(1, 6):

@@ -79,7 +79,10 @@ def test_a_wheel_trains_with_numpy_and_threadpoolctl_alone(tmp_path):
     site = tmp_path / "site"
     with ZipFile(wheel) as archive:
         archive.extractall(site)
-    assert {path.name.partition("-")[0] for path in site.iterdir()} == {"npaae"}
+    assert {path.name.partition("-")[0] for path in site.iterdir()} == {
+        "npaae",
+        "npaae_examples",
+    }
     for name in ("numpy", "threadpoolctl"):
         for file in metadata.files(name):
             if ".." not in file.parts:  # a program in bin/
