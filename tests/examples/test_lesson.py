@@ -1,147 +1,479 @@
-"""The lesson's notebooks are of today's code, fit into an hour, and run in any order."""
+"""The lesson: students' notebooks without answers, sessions that fit, slides, questions."""
 
+import ast
 import importlib.util
 import json
+import os
 import re
+import shutil
+import subprocess
 import sys
-from contextlib import redirect_stdout
-from io import StringIO
+import tomllib
 from pathlib import Path
+from zipfile import ZipFile
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
-import npaae
-
-FOLDER = Path(__file__).resolve().parents[2] / "examples" / "lesson"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+FOLDER = EXAMPLES / "lesson"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+QUESTIONS = tomllib.loads((FOLDER / "questions.toml").read_text(encoding="utf-8"))["question"]
+STUBS = {  # what exercises give, and their answers repeat
+    "mask = (rng.random(x.shape) >= rate) / (1 - rate)",
+    "self.parameters, self.alpha = parameters, alpha",
+    "self.m, self.v, self.t = np.zeros_like(parameters), np.zeros_like(parameters), 0",
+    "y = x @ W",
+}
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-NUMBER = r"[-−]?\d[\d,.]*(e[-+]\d+)?%?"
+each_question = pytest.mark.parametrize(
+    "question", QUESTIONS, ids=lambda question: question["name"]
+)
 
 
-def cells(path, kind=""):
-    found = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return [cell for cell in found if cell["cell_type"].startswith(kind)]
+def cells(path):
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
 
 
 def source(cell):
     return "".join(cell["source"])
 
 
-def texts(cell, kind="text/plain"):
-    """What a code cell shows as text: printed, or of a kind such as text/markdown."""
-    parts = [o.get("text") or o.get("data", {}).get(kind, "") for o in cell["outputs"]]
-    return "\n".join("".join(part) for part in parts)
+def tags(cell):
+    return cell["metadata"].get("tags", [])
 
 
 def answers(cell):
-    return re.findall(r"^```python\n(.*?)^```", source(cell), re.DOTALL | re.MULTILINE)
+    """The code of the answer that a cell holds, if it holds one."""
+    is_answer = source(cell).startswith("<details>")
+    code = re.findall(r"^```python\n(.*?)\n```", source(cell), re.DOTALL | re.MULTILINE)
+    return code if is_answer else []
 
 
-@each_notebook
-def test_it_was_run_once_from_top_to_bottom_without_errors_or_warnings(path):
-    code = cells(path, "code")
-    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
-    outputs = [output for cell in code for output in cell["outputs"]]
-    assert {o["output_type"] for o in outputs} <= {"stream", "display_data", "execute_result"}
-    assert {o["name"] for o in outputs if o["output_type"] == "stream"} == {"stdout"}
-
-
-@each_notebook
-def test_it_holds_slide_tags_and_nothing_of_the_machine_that_ran_it(path):
-    kinds = {"slide", "subslide", "-", "notes", "skip"}
-    assert {cell["metadata"].pop("slideshow")["slide_type"] for cell in cells(path)} <= kinds
-    assert all(set(cell["metadata"]) <= {"slideshow"} for cell in cells(path))
-    machine = r"(?<![\w.])/(home|root|tmp|usr|work|Users|opt|mnt)/|\b[A-Z]:\\\\|at 0x[0-9a-f]+"
-    assert not re.search(machine, path.read_text(encoding="utf-8"))
-    assert path.stat().st_size < 600_000
-
-
-@each_notebook
-def test_the_readme_plans_its_hour(path):
-    shown = [texts(cell, "text/markdown") for cell in cells(path, "code")]
-    words = sum(len(text.split()) for text in [*map(source, cells(path)), *shown])
-    plan = (FOLDER / "README.md").read_text(encoding="utf-8")
-    (rows,) = re.findall(rf"^#+ .*`{path.name}`\n(.*?)(?=^#|\Z)", plan, re.DOTALL | re.MULTILINE)
-    minutes = np.array(re.findall(r"^\|[^|]*\| (\d+) \| (\d+) \|", rows, re.MULTILINE), int)
-    assert minutes.sum() <= 60
-    assert minutes[:, 0].sum() == pytest.approx(words / 200, abs=2)
-
-
-@each_notebook
-def test_what_it_shows_of_the_package_is_todays_code(path):
-    shown = "\n".join(texts(cell, "text/markdown") for cell in cells(path, "code"))
-    blocks = re.findall(r"^# npaae\.(\w+)\.[\w.]+\n(.*?)(?=^# npaae\.|^```)", shown, re.S | re.M)
-    assert blocks
-    for module, block in blocks:
-        code = (Path(npaae.__file__).parent / f"{module}.py").read_text(encoding="utf-8")
-        assert {line.strip() for line in block.splitlines()} <= set(
-            map(str.strip, code.split("\n"))
-        )
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
-def lesson():
-    pytest.importorskip("IPython", reason="IPython is not installed: pip install 'npaae[notebook]'")
-    spec = importlib.util.spec_from_file_location("lesson", FOLDER / "lesson.py")
-    module = importlib.util.module_from_spec(spec)
+def lesson(monkeypatch):
+    import matplotlib.pyplot as plt
+
+    monkeypatch.setattr(sys, "path", sys.path.copy())
     with plt.rc_context():
-        spec.loader.exec_module(module)
-    return module
+        yield load("lesson")
+
+
+# The students' notebooks
+
+
+@each_notebook
+def test_a_students_copy_has_no_outputs(path):
+    code = [cell for cell in cells(path) if cell["cell_type"] == "code"]
+    assert code
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+@each_notebook
+def test_a_students_copy_holds_nothing_of_the_machine_that_wrote_it(path):
+    machine = r"(?<![\w.])/(home|root|tmp|usr|work|Users|opt|mnt)/|\b[A-Z]:\\\\|at 0x[0-9a-f]+"
+    assert not re.search(machine, path.read_text(encoding="utf-8"))
+    assert all(set(cell["metadata"]) <= {"slideshow", "jupyter", "tags"} for cell in cells(path))
+
+
+@each_notebook
+def test_every_exercise_is_followed_by_its_mark_and_its_answer(path):
+    found = cells(path)
+    exercises = [i for i, cell in enumerate(found) if "exercise" in tags(cell)]
+    assert len(exercises) >= 4
+    for i in exercises:
+        assert "..." in source(found[i])
+        assert tags(found[i + 1]) == ["marks"]
+        assert len(answers(found[i + 2])) == 1
+    assert sum(len(answers(cell)) for cell in found) == len(exercises)
+
+
+@each_notebook
+def test_no_line_of_an_answer_is_printed_before_it(path):
+    given = set()
+    for cell in cells(path):
+        if not answers(cell):
+            given |= {line.strip() for line in source(cell).splitlines()}
+        for code in answers(cell):
+            own = {line.strip() for line in code.splitlines() if "return " not in line}
+            assert {line for line in own & given if " = " in line} <= STUBS
+
+
+def test_a_perceptron_a_batch_a_cache_xp_and_the_learning_rate_are_explained_before_they_are_used():
+    text = "\n".join(
+        source(cell)
+        for path in NOTEBOOKS[:3]
+        for cell in cells(path)
+        if cell["cell_type"] == "markdown"
+    )
+    for term in ("perceptron", "batch", "cache", "learning rate"):
+        assert text.index(f"*{term}*") == text.index(term) - 1, term
+    assert "the array module `xp`" in text
+
+
+# The time
+
+
+@each_notebook
+def test_a_session_fits_into_fifty_minutes(path, lesson):
+    assert 30 <= sum(lesson.budget(path).values()) <= 50
+
+
+@each_notebook
+def test_the_readme_states_what_the_minutes_are_spent_on(path, lesson):
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| \[.*?\]\({path.name}\) \| (.*) \|$", readme, re.MULTILINE)
+    minutes = list(lesson.budget(path).values())
+    assert row.split(" | ") == [f"{number:.0f}" for number in [*minutes, sum(minutes)]]
+
+
+def test_the_budget_counts_what_is_shown_and_what_is_done(lesson, tmp_path):
+    def cell(kind, text, slide="-", **metadata):
+        metadata |= {"slideshow": {"slide_type": slide}}
+        return {"cell_type": kind, "source": text, "metadata": metadata}
+
+    answer = "<details>\n```python\na = 1\nb = 2\n```\n</details>"
+    told = [
+        cell("markdown", "word " * 107 + "**Before you run"),  # and a question
+        cell("code", "shown\n" * 6),
+        cell("code", "hidden\n" * 60 + "lesson.show(figure)", jupyter={"source_hidden": True}),
+        cell("code", "stub\n" * 60, tags=["exercise"]),
+        cell("markdown", answer, "notes"),
+        cell("markdown", "word " * 1000, "skip"),
+    ]
+    path = tmp_path / "a.ipynb"
+    path.write_text(json.dumps({"cells": told}), encoding="utf-8")
+    assert lesson.budget(path) == pytest.approx(
+        {
+            "prose": 1.0,
+            "code": 1.0,
+            "running": 0.9,
+            "figures": 1.5,
+            "questions": 1.5,
+            "exercises": 4.0,
+        }
+    )
+
+
+# Marks
 
 
 @pytest.mark.parametrize(
     ("answer", "result"),
     [
-        (..., "not done yet; replace each ... in the cell above by a number"),
-        (0.2501, "right; your prediction is 0.2501"),
-        (np.float32(0.26), "WRONG; your prediction is 0.26"),
-        (float("nan"), "WRONG; your prediction is nan"),
-        ("1/4", "WRONG; your prediction must be a number, got '1/4'"),
-        ((0, 25), "WRONG; your prediction must be a number, got (0, 25)"),
-        (None, "WRONG; your prediction must be a number, got None"),
+        (..., "not done yet. Replace each ... in the cell above by a number."),
+        (0.2501, "right. Your prediction is 0.2501."),
+        (np.float32(0.26), "WRONG. Your prediction is 0.26."),
+        (float("nan"), "WRONG. Your prediction is nan."),
+        ("a", "WRONG. Your prediction must be a number, got 'a'."),
+        ((0, 25), "WRONG. Your prediction is [0 25]."),
+        (None, "WRONG. Your prediction is nan."),
     ],
 )
 def test_any_prediction_gets_a_mark(lesson, capsys, answer, result):
-    lesson.predicted("X", answer, lambda: 0.25)
-    assert capsys.readouterr().out == f"Exercise X: {result}.\n"
+    lesson.predicted("X", answer, 0.25)
+    assert capsys.readouterr().out == f"Exercise X: {result}\n"
     assert lesson.marks == {"X": result.startswith("right")}
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # IPython's, matplotlib's and PyTorch's own
+@each_question
+def test_a_mark_names_the_slip_behind_a_known_wrong_answer(question, lesson, capsys):
+    for _, slip, *value in question["wrong"]:
+        if value:
+            lesson.predicted(question["exercise"], value[0], np.full(np.shape(value[0]), np.pi))
+            assert capsys.readouterr().out == f"Exercise {question['exercise']}: WRONG. {slip}\n"
+
+
+def test_a_slip_that_is_within_one_per_cent_of_the_truth_is_not_taken_for_it(lesson, capsys):
+    for answer in (1, 783 / 784, 0.9976):
+        lesson.predicted("5.3", answer, 783 / 785)
+    assert [line.split()[2] for line in capsys.readouterr().out.splitlines()] == [
+        "WRONG.",
+        "WRONG.",
+        "right.",
+    ]
+
+
+def test_code_is_marked_by_its_error_and_by_known_wrong_results(lesson, capsys):
+    def fails():
+        raise ZeroDivisionError("no")
+
+    def error(claim):
+        return float(np.abs(claim - 3).max())
+
+    for claim in (lambda: ..., lambda: ... * 2, lambda: 3.0, lambda: 6.0, lambda: 5.0, fails):
+        lesson.checked("X", claim, error, {"Twice.": 6.0})
+    assert capsys.readouterr().out.splitlines() == [
+        "Exercise X: not done yet. Replace each ... in the cell above by code.",
+        "Exercise X: not done yet. Replace each ... in the cell above by code.",
+        "Exercise X: right. The relative error is 0.0e+00.",
+        "Exercise X: WRONG. Twice.",
+        "Exercise X: WRONG. The relative error is 2.0e+00.",
+        "Exercise X: WRONG. It raises ZeroDivisionError('no').",
+    ]
+
+
+# Pictures
+
+
 @each_notebook
-def test_with_the_answers_every_exercise_is_right_and_cells_run_again_in_reverse(path, monkeypatch):
-    pytest.importorskip("IPython", reason="IPython is not installed: pip install 'npaae[notebook]'")
-    monkeypatch.setenv("CI", "true")
-    plt.switch_backend("Agg")
-    monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
-    names, programs, solutions = {}, [], []
-    with plt.rc_context(), threadpool_limits(1, "blas"):
-        spec = importlib.util.spec_from_file_location("lesson", FOLDER / "lesson.py")
-        lesson = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, "lesson", lesson)
-        spec.loader.exec_module(lesson)
-        for cell in cells(path):
-            if cell["cell_type"] == "code":
-                programs.append(source(cell))
-                with redirect_stdout(StringIO()) as printed:
-                    exec(programs[-1], names)
-                now, then = (
-                    re.sub(NUMBER, "#", text) for text in (printed.getvalue(), texts(cell, ""))
-                )
-                if not now.startswith("PyTorch is not installed"):  # the one thing it does without
-                    assert now.split() == then.split(), "run the notebook again: it has changed"
-            elif answers(cell):  # what comes before it is the stub, and then the cell that marks
-                (programs[-2],) = answers(cell)
-                solutions += programs[-2:]
-        assert lesson.marks
-        assert not any(lesson.marks.values())
-        for program in solutions:
-            exec(program, names)
-        assert all(lesson.marks.values())
-        for program in reversed(programs):
-            exec(program, names)
-    assert all(lesson.marks.values())
+def test_every_figure_has_a_text_for_those_who_cannot_see_it(path):
+    code = [source(cell) for cell in cells(path) if cell["cell_type"] == "code"]
+    assert "plt.show" not in "".join(code)
+    calls = [
+        node
+        for text in code
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("lesson.show", "lesson.diagram")
+    ]
+    assert calls
+    for call in calls:
+        (alt,) = (word.value for word in call.keywords if word.arg == "alt")
+        assert len(ast.literal_eval(alt)) > 40
+
+
+@each_notebook
+def test_the_code_of_a_figure_is_folded_away(path):
+    figures = [cell for cell in cells(path) if re.search(r"lesson\.(show|diagram)\(", source(cell))]
+    assert all(cell["metadata"]["jupyter"]["source_hidden"] for cell in figures)
+
+
+def test_a_figure_is_shown_with_its_text(lesson, capsys):
+    display = pytest.importorskip("IPython.display")
+    figure, _ = lesson.plt.subplots()
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(display, "display", shown.append)
+        lesson.show(figure, alt="A line.")
+    assert shown[0].data.startswith('<img alt="A line." src="data:image/png;base64,')
+
+
+# Questions
+
+
+def test_there_are_thirty_questions_and_each_session_has_some():
+    assert len(QUESTIONS) == 30
+    assert {question["session"] for question in QUESTIONS} == {1, 2, 3, 4, 5}
+    assert len({question["name"] for question in QUESTIONS}) == 30
+
+
+@each_question
+def test_a_question_has_one_right_answer_and_three_or_four_slips(question):
+    choices = [question["answer"], *(answer for answer, *_ in question["wrong"])]
+    assert len(set(choices)) == len(choices) in (4, 5)
+    reasons = [question["why"], *(slip for _, slip, *_ in question["wrong"])]
+    assert all(reason.endswith(".") and len(reason) > 10 for reason in reasons)
+
+
+def test_the_exercises_that_questions_repeat_are_in_the_notebooks():
+    code = "".join(source(cell) for path in NOTEBOOKS for cell in cells(path))
+    repeated = {question["exercise"] for question in QUESTIONS if "exercise" in question}
+    assert repeated <= set(re.findall(r'lesson\.predicted\("([^"]+)"', code))
+    assert len(repeated) >= 14
+
+
+def test_the_files_of_the_questions_are_what_the_program_writes():
+    questions = load("questions")
+    for name, write in {"questions.gift": questions.gift, "questions.md": questions.page}.items():
+        assert (FOLDER / name).read_text(encoding="utf-8") == write(QUESTIONS)
+
+
+def test_the_gift_file_is_read_back_as_the_same_questions():
+    text = (FOLDER / "questions.gift").read_text(encoding="utf-8")
+    text = re.sub(r"^//.*\n", "", text, flags=re.MULTILINE)
+
+    def plain(part):
+        return re.sub(r"\\([~=#{}:\\])", r"\1", part).strip()
+
+    found = []
+    for body, block in re.findall(
+        r"^::(?:\\.|[^:])*::((?:\\.|[^{])*)(?<!\\)\{(.*?)(?<!\\)\}$", text, re.DOTALL | re.MULTILINE
+    ):
+        choices = re.findall(r"([=~])((?:\\.|[^=~#\\])*)#((?:\\.|[^=~#\\])*)", block)
+        found.append((plain(body), [(kind, plain(a), plain(why)) for kind, a, why in choices]))
+    assert found == [
+        (
+            question["text"],
+            [("=", question["answer"], question["why"])]
+            + [("~", answer, slip) for answer, slip, *_ in question["wrong"]],
+        )
+        for question in QUESTIONS
+    ]
+
+
+# What the teacher's program builds
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The teacher's folder, made with the claims of the texts asserted."""
+    for module in ("nbclient", "nbconvert", "latex2mathml"):
+        pytest.importorskip(module, reason=f"pip install 'npaae[notebook]' for {module}")
+    folder = tmp_path_factory.mktemp("teacher")
+    environment = os.environ | {"CI": "true"}
+    subprocess.run([sys.executable, FOLDER / "build.py", folder], env=environment, check=True)
+    return folder
+
+
+@pytest.mark.slow
+@each_notebook
+def test_with_the_answers_every_exercise_is_right(path, built):
+    printed = [
+        "".join(output.get("text", ""))
+        for cell in cells(built / path.name)
+        if cell["cell_type"] == "code"
+        for output in cell["outputs"]
+    ]
+    lines = "".join(printed).splitlines()
+    marks = [line for line in lines if line.startswith("Exercise ")]
+    assert marks
+    assert all(": right." in mark for mark in marks)
+    assert not any("Not so on this machine" in line for line in lines)
+
+
+@pytest.mark.slow
+@each_notebook
+def test_slides_need_no_network(path, built):
+    html = (built / f"{path.stem}.html").read_text(encoding="utf-8")
+    assert html.count("<section>") > 15
+    assert not re.search(
+        r"<link|<iframe|@import|url\(|<script[^>]+src|<img[^>]+src=\"(?!data:)", html
+    )
+    assert "$" not in re.sub(r"<(pre|code).*?</\1>|<script>.*</script>", "", html, flags=re.DOTALL)
+
+
+@pytest.mark.slow
+@each_notebook
+def test_every_image_on_a_slide_has_a_text(path, built):
+    html = (built / f"{path.stem}.html").read_text(encoding="utf-8")
+    images = re.findall(r"<img[^>]*>", html)
+    assert images
+    assert all(re.search(r'alt="[^"]{40,}"', image) for image in images)
+
+
+@pytest.mark.slow
+@each_notebook
+def test_a_slide_does_not_show_what_its_question_asks(path, built):
+    html = (built / f"{path.stem}.html").read_text(encoding="utf-8")
+    for slide in html.split("<section>"):
+        if "Before you run" in slide:
+            assert "output_wrapper" not in slide
+            assert "<img" not in slide
+
+
+@pytest.fixture(scope="module")
+def browser():
+    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install 'npaae[test]'")
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("Chromium is not installed: apt install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    for flag in ("--headless=new", "--no-sandbox", "--hide-scrollbars", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    screen = {"width": 1280, "height": 720, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    yield driver
+    driver.quit()
+
+
+@pytest.mark.slow
+@each_notebook
+def test_no_slide_is_larger_than_the_screen(path, built, browser):
+    browser.get((built / f"{path.stem}.html").as_uri())
+    sizes = browser.execute_script(
+        "return [...document.querySelectorAll('section')].map("
+        "slide => [slide.getBoundingClientRect().height, slide.scrollWidth])"
+    )
+    assert len(sizes) > 15
+    assert max(height for height, _ in sizes) <= 700
+    assert max(width for _, width in sizes) <= 1240
+
+
+@pytest.mark.slow
+def test_the_arrow_keys_turn_the_slides(built, browser):
+    from selenium.webdriver import ActionChains, Keys
+
+    browser.get((built / "1_the_check.html").as_uri())
+    tops = []
+    for key in (Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_LEFT):
+        ActionChains(browser).send_keys(key).perform()
+        script = "return [...document.querySelectorAll('section')].findIndex("
+        tops.append(
+            browser.execute_script(f"{script}s => Math.abs(s.getBoundingClientRect().top) < 2)")
+        )
+    assert tops == [1, 2, 1]
+
+
+@pytest.mark.slow
+def test_the_page_to_begin_with_is_the_explorers_with_a_trained_model(built):
+    template = (EXAMPLES / "explore.html").read_text(encoding="utf-8")
+    page = (built / "plane.html").read_text(encoding="utf-8")
+    before, after = template.split("RUN_AS_JSON")
+    assert page.startswith(before)
+    assert page.endswith(after)
+    run = json.loads(page[len(before) : len(page) - len(after)])
+    assert run["epochs"] == 60
+
+
+@pytest.mark.slow
+def test_a_copy_for_colab_installs_the_package_from_its_repository(tmp_path):
+    pytest.importorskip("nbformat", reason="pip install 'npaae[notebook]'")
+    command = [sys.executable, FOLDER / "build.py", tmp_path, "--colab", "me/mine"]
+    subprocess.run(command, check=True)
+    for path in NOTEBOOKS:
+        badge, install, *rest = cells(tmp_path / path.name)
+        assert f"/github/me/mine/blob/main/examples/lesson/{path.name}" in source(badge)
+        assert source(install).startswith(
+            '%pip install --quiet "npaae @ https://github.com/me/mine/'
+        )
+        assert [source(cell) for cell in rest] == [source(cell) for cell in cells(path)]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The environment of a program for which a wheel is installed, and the clone is not."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder]
+    built = subprocess.run([*pip, EXAMPLES.parent], capture_output=True, text=True)
+    if "No matching distribution found for hatchling" in built.stderr:
+        pytest.skip("hatchling cannot be downloaded")
+    assert built.returncode == 0, built.stderr
+    (wheel,) = folder.glob("npaae-*.whl")
+    with ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return os.environ | {"PYTHONPATH": str(folder / "site")}
+
+
+@pytest.mark.slow
+def test_a_wheel_writes_the_lesson_and_the_homework_to_a_folder(installed, tmp_path):
+    def python(*command):
+        run = {"cwd": tmp_path, "env": installed, "capture_output": True, "text": True}
+        return subprocess.run([sys.executable, *command], **run, check=True).stdout
+
+    site = installed["PYTHONPATH"]
+    assert python("-c", "import npaae; print(npaae.__file__)").startswith(site)
+    python("-m", "npaae_examples", "course")
+    for path in FOLDER.iterdir():
+        if path.suffix in (".ipynb", ".py", ".md", ".toml", ".gift"):
+            copy = tmp_path / "course" / "lesson" / path.name
+            assert copy.read_bytes() == path.read_bytes()
+    assert "usage" in python("course/homework.py", "--help")
+    assert python("-c", "import os; os.chdir('course/lesson'); import lesson, one_page") == ""
+
+
+@pytest.mark.slow
+def test_a_notebook_finds_its_module_in_an_installed_package(installed, tmp_path):
+    pytest.importorskip("IPython", reason="pip install 'npaae[notebook]'")
+    code = source(cells(NOTEBOOKS[0])[1]) + "\nprint(lesson.__file__)"
+    run = {"cwd": tmp_path, "env": installed, "capture_output": True, "text": True}
+    printed = subprocess.run([sys.executable, "-c", code], **run, check=True).stdout
+    assert printed.startswith(installed["PYTHONPATH"])
