@@ -11,10 +11,10 @@ A model is an .npz archive of plain arrays, which `numpy.load` opens without pic
     <network>.<i>.<name>        the statistics and settings that a layer declares
 """
 
+import io
 import json
 import os
 import pickle
-import stat
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,6 +27,7 @@ import numpy as np
 from . import checks
 from .backend import HostArray, array_module, to_host
 from .errors import BadFile, CannotWrite, InvalidInput, one_line
+from .formats import blaming, opened
 from .layers import parts
 from .optim import Adam
 from .priors import Prior, from_config
@@ -95,15 +96,10 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, HostAr
     checksums show) or has another format, and OSError if it cannot be opened.
     """
     name = os.fspath(path)
-    with open(path, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise BadFile(f"{name} is not a regular file")
-        try:
-            arrays = _members(file)
-            version = int(arrays.pop("format"))
-            config = json.loads(str(arrays.pop("config")))
-        except Exception as error:  # zipfile and numpy raise a dozen kinds of error
-            raise BadFile(f"{name} is not a model saved by npaae: {one_line(error)}") from error
+    with opened(path) as file, blaming(name, "is not a model saved by npaae"):
+        arrays = _members(file)
+        version = int(arrays.pop("format"))
+        config = json.loads(str(arrays.pop("config")))
     if version != FORMAT:
         raise BadFile(f"{name} has format {version}, but this version of npaae reads {FORMAT}")
     if not isinstance(config, dict):
@@ -113,16 +109,24 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, HostAr
 
 def _members(file: BinaryIO) -> dict[str, HostArray]:
     with zipfile.ZipFile(file) as archive:
-        promised = sum(member.file_size for member in archive.infolist())
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        if len(members) < len(archive.infolist()):
+            raise ValueError("two of its arrays have one name")
+        promised = sum(member.file_size for member in members.values())
         if promised > os.fstat(file.fileno()).st_size:  # compressed, which `save` never does
             raise ValueError("its headers declare more data than it holds")
-    file.seek(0)
-    with np.load(file, allow_pickle=False) as archive:
-        members = dict(archive)
-    not_arrays = [name for name, value in members.items() if not isinstance(value, np.ndarray)]
-    if not_arrays:
-        raise ValueError(f"its {not_arrays[0]} is not an array")
-    return members
+        # `read` reads to the end of a member, where zipfile compares its checksum.
+        return {name: _array(name, archive.read(member)) for name, member in members.items()}
+
+
+def _array(name: str, content: bytes) -> HostArray:
+    """The array in the content of an .npy file, without a copy."""
+    file = io.BytesIO(content)
+    if file.read(8) != b"\x93NUMPY\x01\x00":
+        raise ValueError(f"its {name} is not an array")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    array = np.frombuffer(content, dtype, offset=file.tell())
+    return array.reshape(shape, order="F" if fortran else "C")
 
 
 def _check_size(kind: Any, config: Mapping[str, Any], size: int) -> None:
@@ -227,23 +231,26 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise CannotWrite(f"{path} cannot be written: it is not a regular file")
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
+    kept = "; the old file is intact" if path.is_file() else ""
     try:
         with open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-        if os.name == "posix":  # elsewhere a folder cannot be opened
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)  # the new name must reach the disk too
-            finally:
+        # The new name must reach the disk too. Only POSIX can open a folder.
+        folder = os.open(path.parent, os.O_RDONLY) if os.name == "posix" else None
+        try:
+            os.replace(temporary, path)
+            kept = "; the new file is in its place, but a power cut may undo that"
+            if folder is not None:
+                os.fsync(folder)
+        finally:
+            if folder is not None:
                 os.close(folder)
     except BaseException as error:  # KeyboardInterrupt too: leave nothing half written
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
-            kept = "; the old file is intact" if path.is_file() else ""
             why = error.strerror or one_line(error)
             raise CannotWrite(f"{path} cannot be written: {why}{kept}") from error
         raise

@@ -5,13 +5,15 @@ than the memory. So the header is read first, by which a caller can refuse the a
 read piece by piece and never beyond what the header declares.
 """
 
+import errno
 import gzip
 import os
+import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -43,7 +45,7 @@ class Stored(NamedTuple):
 
     def read(self) -> HostArray:
         """The array. Raises BadFile unless the file holds what its header declares."""
-        with _blaming(self.name), self.open() as file:
+        with blaming(self.name), self.open() as file:
             dtype, shape, order = _header(file, self.name)
             promised = prod(shape) * dtype.itemsize
             content = bytearray()  # grows piece by piece, because the header may be wrong
@@ -55,7 +57,7 @@ class Stored(NamedTuple):
                     f"{self.name} is damaged: its header declares {promised} bytes, got {found}"
                 )
             array = np.frombuffer(content, dtype).reshape(shape, order=order)
-        return np.ascontiguousarray(array, dtype.newbyteorder("="))
+        return np.asarray(array, dtype.newbyteorder("="), order="C")
 
 
 def stored(path: str | os.PathLike[str], member: str | None = None) -> Stored:
@@ -69,7 +71,7 @@ def stored(path: str | os.PathLike[str], member: str | None = None) -> Stored:
     def opened() -> AbstractContextManager[Any]:
         return _plain(path) if member is None else _unzipped(path, member)
 
-    with _blaming(name), opened() as file:
+    with blaming(name), opened() as file:
         dtype, shape, _ = _header(file, name)
     if prod(shape) * dtype.itemsize > LARGEST_ARRAY:
         promised = f"{prod(shape) * dtype.itemsize:,} bytes"
@@ -79,7 +81,7 @@ def stored(path: str | os.PathLike[str], member: str | None = None) -> Stored:
 
 def members(path: str | os.PathLike[str]) -> list[str]:
     """The names of the arrays in an .npz archive; raises BadFile if the file is another."""
-    with _blaming(os.fspath(path)), open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+    with blaming(os.fspath(path)), opened(path) as file, zipfile.ZipFile(file) as archive:
         return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
 
@@ -98,7 +100,7 @@ def read_idx(path: str | os.PathLike[str]) -> HostArray:
 
 @contextmanager
 def _plain(path: str | os.PathLike[str]) -> Iterator[Any]:
-    with open(path, "rb") as raw, _unpacked(raw) as file:
+    with opened(path) as raw, _unpacked(raw) as file:
         yield file
 
 
@@ -108,7 +110,7 @@ def _unpacked(raw: Any) -> Any:
 
 @contextmanager
 def _unzipped(path: str | os.PathLike[str], member: str) -> Iterator[Any]:
-    with open(path, "rb") as raw, zipfile.ZipFile(raw) as archive:
+    with opened(path) as raw, zipfile.ZipFile(raw) as archive:
         info = archive.getinfo(f"{member}.npy")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError("it is packed by a method that NumPy does not write")
@@ -146,14 +148,34 @@ def _npy_header(file: Any) -> _Header:
     return _Header(dtype, shape, "F" if fortran_order else "C")
 
 
+def opened(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to read it. It must be a regular one: a pipe or a device may never end.
+
+    Raises BadFile for any other, and OSError if it cannot be opened.
+    """
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise BadFile(f"{os.fspath(path)} is not a regular file")
+    return file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe waits for a writer
+
+
 @contextmanager
-def _blaming(name: str) -> Iterator[None]:
-    """Raise BadFile in place of the dozen kinds of error that zipfile, zlib and NumPy raise."""
+def blaming(name: str, fault: str = "is damaged") -> Iterator[None]:
+    """Raise BadFile in place of the dozen kinds of error that zipfile, zlib and NumPy raise.
+
+    What is not the file's fault is raised as it is: a full memory, or an error of the system.
+    """
     try:
         yield
-    except BadFile:
+    except (BadFile, MemoryError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            raise  # the file cannot be opened
-        raise BadFile(f"{name} is damaged: {one_line(error)}") from error
+        # Of the system's errors, a place before the start of the file is the file's own.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise OSError(error.errno, error.strerror, error.filename or name) from error
+        raise BadFile(f"{name} {fault}: {one_line(error)}") from error

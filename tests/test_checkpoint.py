@@ -1,10 +1,13 @@
 """Saved and copied models: that they are whole, what is refused, that no file is left in halves."""
 
 import copy
+import errno
 import json
 import os
 import pickle
+import stat
 import zipfile
+from itertools import product
 from unittest.mock import Mock
 
 import numpy as np
@@ -285,6 +288,66 @@ def test_one_changed_bit_in_an_array_is_found_by_its_checksum(saved):
     assert "CRC" in refusal(path)
 
 
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """The file of a model of the default size, whose arrays NumPy reads in several pieces."""
+    path = tmp_path_factory.mktemp("real") / "model.npz"
+    AdversarialAutoencoder().save(path)
+    return path
+
+
+def headers(path, names):
+    """The places of the headers of these members of an archive, in bytes from the start."""
+    with zipfile.ZipFile(path) as archive:
+        for member in (archive.getinfo(f"{name}.npy") for name in names):
+            yield member.header_offset + 30 + len(member.filename) + 20  # 20 of zip64
+
+
+OTHERS = pytest.param((0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 40, 127), marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("places", [[8], OTHERS], ids=["length", "others"])
+def test_every_changed_bit_in_the_header_of_an_array_is_found_at_real_size(real, tmp_path, places):
+    """Byte 8 is the length of the header: NumPy would take a part for the whole."""
+    content = bytearray(real.read_bytes())
+    names = ("theta", "reconstruction_adam.m", "discriminator_adam.v")  # of the large ones
+    for start, place, bit in product(headers(real, names), places, range(8)):
+        assert content[start : start + 6] == b"\x93NUMPY"
+        content[start + place] ^= 1 << bit
+        (tmp_path / "model.npz").write_bytes(content)
+        with pytest.raises(BadFile, match="CRC"):
+            AdversarialAutoencoder.load(tmp_path / "model.npz")
+        content[start + place] ^= 1 << bit
+
+
+def test_an_archive_with_two_members_of_one_name_is_refused(saved):
+    path, _ = saved
+    with zipfile.ZipFile(path) as archive:
+        theta = archive.read("theta.npy")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("theta", theta)  # NumPy would call both theta
+    assert "one name" in refusal(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX systems have named pipes")
+def test_a_named_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
+    os.mkfifo(tmp_path / "model.npz")
+    refusal(tmp_path / "model.npz")
+
+
+NOT_ITS_FAULT = [MemoryError(), *(OSError(e, os.strerror(e)) for e in (errno.EIO, errno.EMFILE))]
+
+
+@pytest.mark.parametrize("error", NOT_ITS_FAULT, ids=repr)
+def test_what_is_not_the_files_fault_is_not_blamed_on_it(saved, monkeypatch, error):
+    path, _ = saved
+    monkeypatch.setattr(zipfile.ZipFile, "read", Mock(side_effect=error))
+    with pytest.raises(type(error)) as caught:
+        AdversarialAutoencoder.load(path)
+    if isinstance(error, OSError):
+        assert (caught.value.errno, caught.value.filename) == (error.errno, str(path))
+
+
 def test_a_compressed_archive_which_may_be_a_bomb_is_refused_unread(tmp_path):
     zeros = np.zeros(10**6)
     np.savez_compressed(tmp_path / "model.npz", format=checkpoint.FORMAT, theta=zeros)
@@ -378,6 +441,23 @@ def test_an_error_in_the_block_leaves_the_old_file_and_nothing_else(old, tmp_pat
         assert (error.strerror or "no number") in str(caught.value)
     assert old.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [old]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere folders are not flushed")
+@pytest.mark.parametrize(("function", "content"), [("open", b"old"), ("fsync", b"new")])
+def test_only_an_old_file_that_is_intact_is_said_to_be(old, monkeypatch, function, content):
+    real = getattr(os, function)
+
+    def fail_for_folders(target, *flags):
+        if target == old.parent or (function == "fsync" and stat.S_ISDIR(os.fstat(target).st_mode)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(target, *flags)
+
+    monkeypatch.setattr(os, function, fail_for_folders)
+    with pytest.raises(CannotWrite) as caught, replacing(old) as file:
+        file.write(b"new")
+    assert old.read_bytes() == content
+    assert ("old file is intact" in str(caught.value)) == (content == b"old")
 
 
 @pytest.mark.parametrize("path", ["nowhere/file", "", ".", "/", os.devnull])

@@ -1,10 +1,12 @@
 """Arrays in files: IDX, .npy and .npz, and what is refused of them before it takes memory."""
 
+import errno
 import gzip
 import io
 import os
 import zipfile
 from contextlib import suppress
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -76,6 +78,25 @@ def test_an_array_beyond_the_largest_is_refused_even_if_the_file_is_whole(tmp_pa
     (tmp_path / "six.gz").write_bytes(PACKED)
     with pytest.raises(BadFile, match="six"):
         formats.read_idx(tmp_path / "six.gz")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="only POSIX systems have named pipes")
+@pytest.mark.parametrize("read", [formats.read_idx, formats.members])
+def test_a_named_pipe_is_refused_without_waiting_for_a_writer(tmp_path, read):
+    os.mkfifo(tmp_path / "images")
+    with pytest.raises(BadFile, match="images is not a regular file"):
+        read(tmp_path / "images")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EIO, "Input/output error")])
+def test_what_is_not_the_files_fault_is_not_blamed_on_it(tmp_path, monkeypatch, error):
+    (tmp_path / "images").write_bytes(GOOD)
+    stored = formats.stored(tmp_path / "images")
+    monkeypatch.setattr(formats.np, "frombuffer", Mock(side_effect=error))
+    with pytest.raises(type(error)) as caught:
+        stored.read()
+    if isinstance(error, OSError):
+        assert caught.value.filename == str(tmp_path / "images")
 
 
 def test_a_file_that_cannot_be_opened_is_an_os_error(tmp_path):
