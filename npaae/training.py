@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from collections.abc import Generator as PythonGenerator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,7 +101,9 @@ def train(
 
     Raises InvalidInput at the call, not at the first record, for images that `encode` rejects,
     labels that do not fit, epochs below 0 or a batch size below 1; and Diverged, in place of a
-    record, if a loss or a parameter has become NaN or infinite. The model is then unusable.
+    record, if a loss or a parameter has become NaN or infinite. Whatever exception ends an epoch,
+    Ctrl-C too, the model is given back as it was before that epoch: it can be saved, and training
+    on gives the same model as if it had never been interrupted.
     """
     epochs = checks.integer("epochs", epochs, 0)
     batch_size = checks.integer("batch_size", batch_size, 1)
@@ -160,18 +163,34 @@ def _epochs(
         epoch = model.epoch + 1
         start = time.perf_counter()
         with (
+            _whole(model),
             np.errstate(over="ignore", invalid="ignore"),  # Diverged reports it instead
             backend.blas_threads(model.xp, batch_size * model.theta.size),
         ):
             losses = _one_epoch(model, rows, labels_of, epoch, batch_size)
             _require_finite(model, epoch, losses)
-            model.epoch = epoch
             test_loss, mean, std = (
                 (None, (), ()) if test_rows is None else evaluate(model, test_rows)
             )
+            model.epoch = epoch
         R, D, G, *others = np.average(losses, axis=0, weights=sizes).tolist()
         seconds = time.perf_counter() - start
         yield Record(epoch, R, D, G, test_loss, mean, std, seconds, *others)
+
+
+@contextmanager
+def _whole(model: AdversarialAutoencoder) -> Iterator[None]:
+    """Give the model back as it was before the block if an exception ends the block."""
+    arrays = {name: array.copy() for name, array in model.arrays().items()}
+    steps = {name: adam.t for name, adam in model.adams().items()}
+    try:
+        yield
+    except BaseException:
+        for name, array in model.arrays().items():
+            array[...] = arrays[name]
+        for name, adam in model.adams().items():
+            adam.t = steps[name]
+        raise
 
 
 def _one_epoch(

@@ -4,12 +4,20 @@ import numpy as np
 import pytest
 
 import npaae
-from npaae import AdversarialAutoencoder, Diverged, InvalidInput, backend
+from npaae import (
+    AdversarialAutoencoder,
+    CategoricalAutoencoder,
+    Diverged,
+    InvalidInput,
+    backend,
+    training,
+)
 from npaae.backend import NOISE, SHUFFLE, random_stream
 from npaae.priors import gaussian, gaussian_mixture
 from npaae.training import evaluate
 
 from .fake_ranks import OneRank
+from .layer_norm import NormalisedAutoencoder
 
 SMALL = {"hidden": (7, 5), "visible": 9, "dtype": "float64", "seed": 3}
 
@@ -287,6 +295,85 @@ def test_numbers_beyond_float32_are_one_error_without_warnings(images):
     huge.theta *= np.float32(1e30)  # which makes ∞ − ∞
     with pytest.raises(Diverged, match=r"epoch 1.*reconstruction"):
         list(npaae.train(huge, images, epochs=1, batch_size=5))
+
+
+# What ends an epoch
+
+
+def raising(error):
+    def end(model):
+        raise error
+
+    return end
+
+
+def diverging(model):
+    model.theta[0] = np.nan
+
+
+ENDS = {
+    "Ctrl-C": (KeyboardInterrupt, raising(KeyboardInterrupt())),
+    "a full memory": (MemoryError, raising(MemoryError())),
+    "divergence": (Diverged, diverging),
+}
+MODELS = {
+    "one code": lambda: AdversarialAutoencoder(**SMALL),
+    "categories": lambda: CategoricalAutoencoder(**SMALL, categories=3),  # batch normalisation too
+    "a layer of the user's own": lambda: NormalisedAutoencoder(**SMALL),
+}
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize(("kind", "end"), ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("after", ["the first step", "the last step", "half of the test set"])
+def test_whatever_ends_an_epoch_the_model_is_that_of_the_epoch_before(
+    images, make, kind, end, after, monkeypatch, tmp_path
+):
+    model, uninterrupted = make(), make()
+    options = {"test_images": images, "batch_size": 10}
+    list(npaae.train(uninterrupted, images, epochs=3, **options))
+    next(npaae.train(model, images, **options))
+    before = {name: array.copy() for name, array in model.arrays().items()}
+    step, steps = model.step, iter(["the first step", "another", "the last step"])
+
+    def step_and_end(*arguments):
+        losses = step(*arguments)
+        if next(steps) == after:
+            end(model)
+        return losses
+
+    def measure_and_end(*arguments):
+        if after == "half of the test set":
+            end(model)
+            raise Diverged("the mean of the codes is NaN")
+        return evaluate(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "step", step_and_end)
+        patch.setattr(training, "evaluate", measure_and_end)
+        with pytest.raises(kind):
+            next(npaae.train(model, images, **options))
+    assert model.epoch == 1
+    for name, array in model.arrays().items():
+        np.testing.assert_array_equal(array, before[name], err_msg=name)
+    model.save(tmp_path / "model.npz")
+    for resumed in (model, type(model).load(tmp_path / "model.npz")):
+        list(npaae.train(resumed, images, epochs=2, **options))
+        assert resumed.epoch == 3
+        for name, adam in uninterrupted.adams().items():
+            assert resumed.adams()[name].t == adam.t
+        for name, array in uninterrupted.arrays().items():
+            np.testing.assert_array_equal(resumed.arrays()[name], array, err_msg=name)
+
+
+def test_to_stop_reading_between_two_epochs_takes_nothing_back(small_model, images):
+    model, other = small_model(), small_model()
+    for record in npaae.train(model, images, epochs=9):
+        if record.epoch == 2:
+            break
+    list(npaae.train(other, images, epochs=2))
+    assert model.epoch == 2
+    np.testing.assert_array_equal(model.theta, other.theta)
 
 
 @pytest.mark.slow
