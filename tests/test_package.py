@@ -1,11 +1,9 @@
 import ast
-import re
 import shutil
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from textwrap import dedent
 from zipfile import ZipFile
 
 import pytest
@@ -43,17 +41,6 @@ def test_the_citation_and_the_metadata_have_one_version_and_the_same_authors():
     assert metadata.version("npaae") == npaae.__version__
     assert f"\nversion: {npaae.__version__}\n" in citation
     assert f"- name: {metadata.metadata('npaae')['Author']}\n" in citation
-
-
-def test_the_code_on_the_front_page_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    page, names = (PACKAGE.parent / "README.md").read_text(encoding="utf-8"), {}
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        exec(dedent(block).replace("epochs=20", "epochs=1"), names)
-    assert names["novel"].shape == (100, 784)
-    assert (tmp_path / "model.npz").exists()
 
 
 PROGRAM = """

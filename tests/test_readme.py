@@ -1,13 +1,18 @@
 """The code and the commands in README.md and in the recipes of examples/README.md."""
 
+import inspect
 import re
 from pathlib import Path
 from textwrap import dedent
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import npaae
+from npaae.layers import Dense
+
+from .running import run, run_here
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^( *)```python\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
@@ -18,10 +23,103 @@ def code(text):
     return [dedent(block) for _, block in FENCE.findall(text)]
 
 
-def section(file, title):
-    """The text below a heading, up to the next one of its level."""
+def section(file, title=""):
+    """The text below a heading, up to the next one of its level; without a title, the beginning."""
     text = (ROOT / file).read_text(encoding="utf-8")
-    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)[1]
+    heading = rf"^## {title}\n" if title else r"\A"
+    return re.search(rf"{heading}(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)[1]
+
+
+def test_the_front_page_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("file", ["README.md", "examples/README.md", ".github/CONTRIBUTING.md"])
+def test_every_link_within_the_repository_leads_somewhere(file):
+    folder, text = (ROOT / file).parent, (ROOT / file).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text):
+        path, _, heading = "".join(target).partition("#")
+        if not path.startswith("http"):
+            page = folder / path if path else ROOT / file
+            assert page.exists(), path
+            assert not heading or heading in anchors(page), heading
+
+
+def anchors(page):
+    """The names that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_lines_that_stand_beside_their_formulas_are_the_layers_own():
+    table = re.findall(r"^\| .* = .* \| (.*) \|$", section("README.md"), re.MULTILINE)
+    lines = [line for cell in table for line in re.findall("`([^`]+)`", cell)]
+    source = [line.partition("  #")[0].strip() for line in inspect.getsource(Dense).splitlines()]
+    assert len(lines) == 5
+    assert set(lines) <= set(source)
+
+
+def test_the_row_of_the_audit_is_what_it_prints():
+    shown = section("README.md").split("```")[1].split()
+    lines = run("dense.dx", example="audit.py").stdout.splitlines()
+    printed = " ".join(lines[2:4]).split()
+    numbers = re.compile(r"\d+")  # the worst error and the line of the code vary
+    assert [numbers.sub("#", word) for word in shown] == [numbers.sub("#", w) for w in printed]
+
+
+def test_the_code_on_the_front_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (program,) = code(section("README.md", "Use it"))
+    names = {}
+    exec(program.replace("epochs=20", "epochs=1"), names)
+    assert names["novel"].shape == (100, 784)
+    assert Path("model.npz").exists()
+
+
+def test_the_gradient_checks_run_and_find_no_fault():
+    (program,) = code(section("examples/README.md", "Audit"))
+    *setup, one, two, dense, three = program.strip().splitlines()
+    exec("\n".join([*setup, dense]), names := {})
+    errors = [eval(line, names) for line in (one, two, three)]
+    assert max(*errors[:2], *errors[2].values()) < 1e-6
+
+
+# The user's own data
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """Six images in a CSV file, as PNG files and in a data frame, for the lines that read them."""
+    monkeypatch.chdir(tmp_path)
+    images = npaae.data.mnist_sample().train_images[:6]
+    rows = images.reshape(6, 784)
+    header = ",".join(f"pixel{i}" for i in range(784))
+    np.savetxt("mine.csv", rows, "%d", delimiter=",", header=header, comments="")
+    Path("mine").mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(f"mine/{i}.png")
+    return images, {"np": np, "Path": Path, "Image": Image}
+
+
+*READERS, SAVE = code(section("README.md", "Your own data"))[0].splitlines()
+
+
+@pytest.mark.parametrize("line", READERS)
+def test_a_line_reads_images_of_ones_own(mine, line):
+    images, names = mine
+    if "frame" in line:
+        names["frame"] = pytest.importorskip("pandas").DataFrame(images.reshape(6, 784))
+    exec(line, names)
+    assert names["images"].dtype == np.uint8
+    np.testing.assert_array_equal(names["images"], images)
+
+
+def test_the_program_trains_on_them(mine):
+    images, names = mine
+    exec(SAVE, names | {"images": images})
+    flags = ("--data-dir", "mine.npz", "--epochs", 1, "--hidden", 8, "--out", "run")
+    process = run_here(*flags)
+    assert process.returncode == 0, process.stderr
 
 
 # The recipes
@@ -35,7 +133,7 @@ def recipe(tmp_path, monkeypatch):
     """Runs the recipe whose title begins with a word, on few images; the names that it leaves."""
     monkeypatch.chdir(tmp_path)
 
-    def run(word, **given):
+    def follow(word, **given):
         names = {}
         exec(PREAMBLE, names)
         images = names["digits"]
@@ -44,7 +142,7 @@ def recipe(tmp_path, monkeypatch):
         exec(RECIPES[TITLES.index(word)].replace("epochs=20", "epochs=2"), names)
         return names
 
-    return run
+    return follow
 
 
 def test_every_recipe_has_a_title_and_at_most_ten_lines():
