@@ -165,6 +165,11 @@ def train(monkeypatch):
     return give
 
 
+def test_the_bar_knows_how_many_epochs_there_are(recipe, capsys):
+    recipe("Show")
+    assert "2/2 [" in capsys.readouterr().err
+
+
 def test_the_best_model_is_kept(recipe, train):
     train(3, 1, 2)
     assert recipe("Keep")["best"].epoch == 2
