@@ -12,7 +12,7 @@ from PIL import Image
 import npaae
 from npaae.layers import Dense
 
-from .running import run
+from .running import run_here
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^( *)```python\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
@@ -61,7 +61,7 @@ def test_the_lines_that_stand_beside_their_formulas_are_the_layers_own():
 
 def test_the_row_of_the_audit_is_what_it_prints():
     shown = section("README.md").split("```")[1].split()
-    lines = run("dense.dx", example="audit.py").stdout.splitlines()
+    lines = run_here("dense.dx", example="audit.py").stdout.splitlines()
     printed = " ".join(lines[2:4]).split()
     numbers = re.compile(r"\d+")  # the worst error and the line of the code vary
     assert [numbers.sub("#", word) for word in shown] == [numbers.sub("#", w) for w in printed]
