@@ -1,7 +1,7 @@
 """Measures of a trained model: match with the prior, separation of classes, likelihood of images.
 
 Everything is computed on the host in float64, in pieces of bounded memory. Codes and images are
-rows. `report` computes all measures of a trained model.
+rows. `measure` computes all measures of a trained model.
 """
 
 from collections.abc import Iterator, Sequence

@@ -17,7 +17,7 @@ from npaae.categorical.losses import (
 from npaae.categorical.model import _unit_rows
 
 from . import strict_device
-from .fake_ranks import OneRank
+from .fake_ranks import Rank
 from .strict_device import DeviceArray
 
 X = np.random.default_rng(1).random((6, 9))
@@ -468,7 +468,7 @@ def test_a_subclass_that_passes_its_arguments_on_is_loaded(tmp_path):
 def test_several_ranks_are_refused_by_load_as_the_callers_mistake(tmp_path):
     small().save(tmp_path / "model.npz")
     with pytest.raises(InvalidInput, match=r"^comm must be None"):
-        CategoricalAutoencoder.load(tmp_path / "model.npz", comm=OneRank())
+        CategoricalAutoencoder.load(tmp_path / "model.npz", comm=Rank())
 
 
 def test_the_phases_have_gradients_with_dropout_off(rng):

@@ -181,3 +181,33 @@ def test_a_prior_is_measured_by_many_draws_of_short_codes(small_model, latent, n
     np.testing.assert_array_equal(metrics.prior_draws(model), model.sample_prior(n, seed=0))
     again = metrics.prior_draws(model, seed=3)
     np.testing.assert_array_equal(again, model.sample_prior(n, seed=3))
+
+
+# Peeking: what is scored takes no part in a choice
+
+
+@pytest.fixture
+def thirty(trained):
+    """The model, and its data set with 30 test images."""
+    model, few, *_ = trained
+    return model, few._replace(test_images=few.test_images[:30], test_labels=few.test_labels[:30])
+
+
+@pytest.mark.parametrize("which", ["parzen", "training_parzen"])
+def test_the_images_that_are_scored_do_not_choose_the_width(thirty, which):
+    model, few = thirty
+    samples = {"parzen": model.sample(30, seed=0), "training_parzen": few.train_images[:30]}[which]
+    like_the_narrowest = few._replace(test_images=samples)
+    widths = [
+        getattr(metrics.measure(model, each), which).width for each in (few, like_the_narrowest)
+    ]
+    assert widths[0] == widths[1] > metrics.WIDTHS[0]
+
+
+def test_the_labels_that_are_scored_change_the_share_of_right_votes_and_nothing_else(thirty, rng):
+    model, few = thirty
+    other = few._replace(test_labels=rng.permutation(few.test_labels))
+    found, expected = (metrics.measure(model, each) for each in (other, few))
+    assert found.neighbour_accuracy != expected.neighbour_accuracy
+    for name in ("reconstruction", "energy", "parzen", "training_parzen"):
+        assert getattr(found, name) == getattr(expected, name)

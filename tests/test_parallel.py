@@ -1,6 +1,7 @@
 """Several ranks train the model that one process trains, and behave as one program.
 
-The functions above the first test run on the ranks of a real mpiexec.
+What they compute is checked on ranks that are threads, which need no MPI, and on those of a real
+mpiexec, which run the functions above the first test.
 """
 
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +25,7 @@ from npaae import backend, parallel
 from npaae.backend import to_host
 
 from . import strict_device
+from .fake_ranks import Rank, on_threads
 from .running import FILES, assert_equal_runs, assert_refused, command, files, linux, rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,8 +56,8 @@ def own_prior(rng, n, dim):
     return rng.standard_normal((dim, n)).T * rng.random()
 
 
-def trained(comm, name):
-    """Losses of 100 steps, and the parameters after them, of models with and without labels."""
+def trained(comm, name, steps=100):
+    """The losses of all steps, and the parameters after them, of models with and without labels."""
     xp, results = backend.array_module(name), []
     for kind, classes, prior in (
         (npaae.AdversarialAutoencoder, 0, npaae.priors.uniform_disc()),
@@ -65,7 +68,7 @@ def trained(comm, name):
             options = {"hidden": (7, 5), "visible": 9, "dtype": "float64", "backend": name}
             model = kind(**options, classes=classes, prior=prior, comm=comm)
             data, rng = np.random.default_rng(n), backend.random_stream(xp, 1, backend.NOISE)
-            for _ in range(100):
+            for _ in range(steps):
                 x, labels = data.random((n, 9)), data.integers(0, classes + 1, n)
                 given = xp.asarray(labels) if classes else None
                 losses = model.step(xp.asarray(x), rng, given)
@@ -91,12 +94,10 @@ def save_trained(path, name):
         np.save(path, results)
 
 
-def differ():
+def differ(comm):
     """On two ranks: in each case they differ in what is named, and both are told so."""
-    from mpi4py import MPI
-
-    rank, images = MPI.COMM_WORLD.rank, np.zeros((6, 9))
-    alike = {"hidden": (4,), "visible": 9, "classes": 2, "comm": MPI.COMM_WORLD}
+    rank, images = comm.Get_rank(), np.zeros((6, 9))
+    alike = {"hidden": (4,), "visible": 9, "classes": 2, "comm": comm}
     alike["prior"] = npaae.priors.swiss_roll()
     usual = {"labels": np.zeros(6, int), "test_images": images, "epochs": 1, "batch_size": 2}
     for name, arguments, options in (
@@ -107,12 +108,21 @@ def differ():
         ("images", {"train_images": images + rank}, {}),
         ("epochs", {"epochs": 1 + rank}, {}),
         ("batch_size", {"batch_size": 1 + rank}, {}),
-        ("version", {}, {}),
     ):
-        npaae.__version__ = f"0.{rank}" if name == "version" else "0"
         model = npaae.AdversarialAutoencoder(**alike | options)
         with pytest.raises(npaae.InvalidInput, match=f"^comm .* in {name}$"):
             npaae.train(model, **{"train_images": images} | usual | arguments)
+
+
+def differ_under_mpi():
+    from mpi4py import MPI
+
+    comm = MPI.COMM_WORLD
+    differ(comm)
+    npaae.__version__ = f"0.{comm.rank}"
+    model = npaae.AdversarialAutoencoder(hidden=(4,), visible=9, comm=comm)
+    with pytest.raises(npaae.InvalidInput, match=r"^comm .* in version$"):
+        npaae.train(model, np.zeros((6, 9)))
 
 
 def fail(ranks, name):
@@ -141,7 +151,10 @@ def go_after_rank_0(path):
 
 @pytest.fixture
 def mpi():
-    pytest.importorskip("mpi4py.MPI", reason="mpi4py is not installed: pip install -e '.[mpi]'")
+    try:
+        parallel._mpi()
+    except npaae.Unavailable:
+        pytest.skip("there is no mpi4py with an MPI library: pip install -e '.[mpi]'")
     if MPIEXEC is None:
         pytest.skip("there is no mpiexec: pip install -e '.[mpi]'")
 
@@ -192,18 +205,77 @@ def wait_for(condition):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(
-    ("ranks", "name"), [(1, "numpy"), (2, "numpy"), (3, "numpy"), (4, "numpy"), (3, "cupy")]
-)
-def test_ranks_train_the_model_that_one_process_trains(mpi, ranks, name, tmp_path, monkeypatch):
-    path = tmp_path / "results.npy"
-    process = on_ranks(ranks, f"save_trained({str(path)!r}, {name!r})")
-    assert process.returncode == 0, process.stderr
-    monkeypatch.setattr(backend, "_cupy_on_a_gpu", lambda: strict_device.device)
-    np.testing.assert_allclose(np.load(path), trained(None, name), rtol=0, atol=1e-10)
+# On threads
 
 
-def test_an_mpi_that_reads_a_gpus_memory_gets_the_gpus_arrays(mpi, monkeypatch):
+@pytest.fixture
+def threads(monkeypatch):
+    """Runs a function of a communicator on several ranks, which leave BLAS its threads."""
+    monkeypatch.setattr(backend, "one_blas_thread", lambda: None)
+    return on_threads
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_ranks_take_the_steps_that_one_process_takes(threads, ranks):
+    expected = trained(None, "numpy", steps=5)
+    for found in threads(ranks, lambda comm: trained(comm, "numpy", steps=5)):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_whole_epochs_on_ranks_have_the_records_of_one_process(threads, ranks):
+    images = np.random.default_rng(0).random((25, 9))
+
+    def whole(comm):
+        model = npaae.AdversarialAutoencoder(
+            hidden=(7, 5), visible=9, dtype="float64", classes=3, comm=comm,
+            prior=npaae.priors.swiss_roll(),
+        )  # fmt: skip
+        arguments = {"labels": np.arange(25) % 4 - 1, "test_images": images, "epochs": 2}
+        records = list(npaae.train(model, images, batch_size=8, **arguments))  # the last batch is 1
+        numbers = [(*r[:5], *r.code_mean, *r.code_std) for r in records]
+        return np.concatenate([np.ravel(numbers), *map(np.ravel, model.arrays().values())])
+
+    expected = whole(None)
+    for found in threads(ranks, whole):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_all_ranks_end_with_the_same_parameters_to_the_last_bit(threads):
+    first, *others = threads(3, lambda comm: trained(comm, "numpy", steps=5))
+    for other in others:
+        np.testing.assert_array_equal(other, first)
+
+
+def test_ranks_on_threads_that_differ_are_told_in_what(threads):
+    threads(2, differ)
+
+
+def test_other_ranks_on_threads_wait_for_rank_0(threads, monkeypatch):
+    order, of_this_thread = [], threading.local()
+    monkeypatch.setattr(parallel, "world", lambda: of_this_thread.comm)
+
+    def go(comm):
+        of_this_thread.comm = comm
+        with parallel.rank_0_first():
+            if comm.Get_rank() == 0:
+                time.sleep(0.05)
+            order.append(comm.Get_rank())
+
+    threads(3, go)
+    assert order[0] == 0
+
+
+def test_rank_0_raises_the_signal_that_another_rank_passes_on(threads, small_model, monkeypatch):
+    comm, raised = Rank(), []
+    comm.Iprobe = lambda tag: tag == parallel.STOP
+    comm.Recv = lambda number, tag: number.fill(signal.SIGTERM)
+    monkeypatch.setattr(signal, "raise_signal", raised.append)
+    small_model(comm=comm).step(np.full((2, 9), 0.5), np.random.default_rng(0))
+    assert raised == [signal.SIGTERM]
+
+
+def test_an_mpi_that_reads_a_gpus_memory_gets_the_gpus_arrays(monkeypatch):
     device, given = strict_device.device, []
 
     def one(*_):
@@ -214,30 +286,37 @@ def test_an_mpi_that_reads_a_gpus_memory_gets_the_gpus_arrays(mpi, monkeypatch):
     )
     monkeypatch.setattr(device, "cuda", cuda, raising=False)
     monkeypatch.setattr(backend, "_cupy_on_a_gpu", lambda: device)
-    comm = SimpleNamespace(
-        Get_rank=lambda: 0,
-        Get_size=lambda: 1,
-        Split_type=lambda kind: comm,
-        Get_info=lambda: {"mpi_memory_alloc_kinds": "mpi,system,cuda"},
-        Iprobe=lambda tag: False,
-        Allreduce=lambda _, array: given.append(type(array)),
-    )
+    comm = Rank()
+    comm.Get_info = lambda: {"mpi_memory_alloc_kinds": "mpi,system,cuda"}
+    comm.Allreduce = lambda _, array: given.append(type(array))
     model = npaae.AdversarialAutoencoder(hidden=(4,), visible=9, backend="cupy", comm=comm)
     model.step(device.asarray(np.zeros((2, 9))), backend.random_stream(device, 0, backend.NOISE))
     assert given == ["waited", strict_device.DeviceArray] * 4
 
 
 @pytest.mark.parametrize(("name", "asked"), [("numpy", [True]), ("cupy", [])])
-def test_a_rank_on_numpy_asks_for_one_thread(mpi, name, asked, monkeypatch):
-    comm, threads = SimpleNamespace(Get_rank=int, Get_size=lambda: 2), []
-    comm.Split_type, comm.Get_info = lambda kind: comm, dict
-    one = SimpleNamespace(use=int)
+def test_a_rank_on_numpy_asks_for_one_thread(name, asked, monkeypatch):
+    asks, one = [], SimpleNamespace(use=int)
     cuda = SimpleNamespace(
         Device=lambda number: one, runtime=SimpleNamespace(getDeviceCount=lambda: 1)
     )
-    monkeypatch.setattr(backend, "one_blas_thread", lambda: threads.append(True))
-    parallel.Ranks(comm, np if name == "numpy" else SimpleNamespace(cuda=cuda))
-    assert threads == asked
+    monkeypatch.setattr(backend, "one_blas_thread", lambda: asks.append(True))
+    parallel.Ranks(Rank(), np if name == "numpy" else SimpleNamespace(cuda=cuda))
+    assert asks == asked
+
+
+# Under MPI
+
+
+@pytest.mark.parametrize(
+    ("ranks", "name"), [(1, "numpy"), (2, "numpy"), (3, "numpy"), (4, "numpy"), (3, "cupy")]
+)
+def test_ranks_train_the_model_that_one_process_trains(mpi, ranks, name, tmp_path, monkeypatch):
+    path = tmp_path / "results.npy"
+    process = on_ranks(ranks, f"save_trained({str(path)!r}, {name!r})")
+    assert process.returncode == 0, process.stderr
+    monkeypatch.setattr(backend, "_cupy_on_a_gpu", lambda: strict_device.device)
+    np.testing.assert_allclose(np.load(path), trained(None, name), rtol=0, atol=1e-10)
 
 
 def test_other_ranks_wait_for_what_rank_0_downloads(mpi, tmp_path):
@@ -270,7 +349,7 @@ def test_an_mpiexec_that_mpi4py_does_not_know_is_refused(mpi4py, monkeypatch):
 
 
 def test_ranks_that_differ_are_told_in_what(mpi):
-    process = on_ranks(2, "differ()")
+    process = on_ranks(2, "differ_under_mpi()")
     assert process.returncode == 0, process.stderr
 
 

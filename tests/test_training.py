@@ -16,7 +16,7 @@ from npaae.backend import NOISE, SHUFFLE, random_stream
 from npaae.priors import gaussian, gaussian_mixture
 from npaae.training import evaluate
 
-from .fake_ranks import OneRank
+from .fake_ranks import Rank
 from .layer_norm import NormalisedAutoencoder
 
 SMALL = {"hidden": (7, 5), "visible": 9, "dtype": "float64", "seed": 3}
@@ -132,7 +132,7 @@ def test_images_train_the_same_as_bytes_and_as_floats_and_are_not_written_to(sma
 @pytest.fixture
 def one_rank(monkeypatch):
     monkeypatch.setattr(backend, "one_blas_thread", lambda: None)  # other tests may use two
-    return OneRank()
+    return Rank()
 
 
 @pytest.mark.parametrize("options", [{}, CLASSES], ids=["without labels", "with labels"])
@@ -161,7 +161,7 @@ def test_ranks_compare_all_that_they_are_handed(small_model, images, one_rank):
     npaae.train(model, images[::-1], **usual).close()
     for name, value in others.items():
         npaae.train(model, images, **usual | {name: value}).close()
-    assert len(set(one_rank.digests)) == 6
+    assert len(set(one_rank.sent)) == 6
 
 
 # Records

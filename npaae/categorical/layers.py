@@ -85,7 +85,7 @@ class BatchNorm:
 
     In evaluation, where μ and s are constants, dx = d / s.
 
-    Source: S. Ioffe, C. Szegedy, "Batch x_hatization", arXiv:1502.03167. The layer looks at all
+    Source: S. Ioffe, C. Szegedy, "Batch Normalization", arXiv:1502.03167. The layer looks at all
     rows at once, so its gradient is not a sum over rows.
     """
 
