@@ -35,6 +35,7 @@ used. How |side − both| depends on h tells what f is like at x:
     times h it is the same at every h         a jump, if f has the same height above f(x) each time;
                                               else noise, which is added to u at every longer step
     f is flat at one h, steep at a longer     a staircase: f computes in less than float64
+    f is steep at one h, flat at a longer     the longer one is too long, and is ignored
 
 What a pass means. If |a − n| ≤ u, the two agree as far as finite differences can tell, and the
 error is at most 1e-8. An element is decided if u ≤ 1e-3 (|a| + |n|); or, if a is 0, u ≤ 1e-3 times
@@ -110,18 +111,10 @@ def elementwise(
     Raises InvalidInput and Kink, as the module describes. A NaN in `gradient` gives the error inf.
     """
     probe = _Probe(f, x, gradient, pattern)
-    if step is None:
-        steps = STEP * np.maximum(1, np.abs(x))
-    else:
-        steps = np.full_like(x, positive("step", step))
-
-    def displacements() -> Iterator[tuple[tuple[int, ...], Array]]:
-        for i in np.ndindex(x.shape):
-            displacement = np.zeros_like(x)
-            displacement[i] = steps[i]
-            yield i, displacement
-
-    return probe.check(displacements())
+    first = STEP if step is None else positive("step", step)
+    steps = first * (np.maximum(1, np.abs(x)) if step is None else np.ones_like(x))
+    places = np.arange(x.size).reshape(x.shape)
+    return probe.check((i, steps * (places == places[i])) for i in np.ndindex(x.shape))
 
 
 def along(
@@ -187,21 +180,22 @@ def parameters(layer: Any, x: Array, *, seed: int | None = 0) -> dict[str, Error
     with _frozen(layer, seed) as forward:
         y, cache = forward(x)
         dy = _cotangent(y, seed)
-        gradients = []
+        checked = []
         for label, owner, name in named_parameters(layer):
-            _require_point(label, getattr(owner, name))
+            value = getattr(owner, name)
+            _require_point(label, value)
             if not hasattr(owner, f"d{name}"):
-                setattr(owner, f"d{name}", np.empty_like(getattr(owner, name)))
-            gradients.append(getattr(owner, f"d{name}"))
-            gradients[-1][...] = nan
+                setattr(owner, f"d{name}", np.empty_like(value))
+            gradient = getattr(owner, f"d{name}")
+            gradient[...] = nan
+            checked.append((label, value, gradient))
         write = layer.backward if hasattr(layer, "layers") else layer.parameter_gradients
         write(dy.copy(), cache)
-        gradients = [gradient.copy() for gradient in gradients]
-        for (label, owner, name), gradient in zip(named_parameters(layer), gradients, strict=True):
-            value = getattr(owner, name)
+        checked = [(label, value, gradient.copy()) for label, value, gradient in checked]
+        for label, value, gradient in checked:
 
             def f(changed: Array, value: Array = value) -> Any:
-                return np.vdot(dy, forward(x, value, changed)[0])
+                return np.vdot(dy, forward(x, (value, changed))[0])
 
             if value.size <= ELEMENTS:
                 errors[label] = elementwise(f, value, gradient)
@@ -241,7 +235,7 @@ class _Look(NamedTuple):
     spread: float  # of the three estimates
     rounding: float
     slope: float  # the largest change of f
-    gaps: Array  # the limits of f from the right and from the left, minus f(x)
+    gaps: tuple[float, float]  # the limits of f from the right and from the left, minus f(x)
     step: float
 
     @property
@@ -251,12 +245,6 @@ class _Look(NamedTuple):
     @property
     def uncertainty(self) -> float:
         return 3 * self.spread + self.rounding
-
-    @property
-    def is_precise(self) -> bool:
-        """Whether other steps need not be tried."""
-        off = max(abs(self.claimed - self.numerical), self.uncertainty)
-        return self.claimed != 0 and off <= AGREEMENT * self.size
 
     @property
     def error(self) -> float:
@@ -280,13 +268,19 @@ class _Look(NamedTuple):
         """Whether the claim is the rounding of a 0."""
         return abs(self.claimed) <= self.uncertainty <= DECIDED * max(self.slope, STEP)
 
-    def contradicts(self, other: "_Look") -> bool:
-        """Whether f is a staircase: flat at one step, and steep with noise at a longer one."""
-        shorter, longer = sorted((self, other), key=lambda look: look.step)
-        is_flatter = abs(shorter.numerical) < abs(longer.numerical)
-        has_stairs = longer.spread > STAIR / (8 * EPSILON) * longer.rounding
+    def differs(self, other: "_Look") -> bool:
+        """Whether two steps give different derivatives, each with a small uncertainty."""
         allowed = 2 * (self.uncertainty + other.uncertainty) + 1e-3 * self.size
-        return is_flatter and has_stairs and abs(self.numerical - other.numerical) > allowed
+        return abs(self.numerical - other.numerical) > allowed
+
+    def refutes(self, longer: "_Look") -> bool:
+        """Whether f is steeper here than at a longer step, which is too long for it."""
+        return self.differs(longer) and abs(self.numerical) > abs(longer.numerical)
+
+    def is_tread(self, longer: "_Look") -> bool:
+        """Whether f is a staircase: flatter here than at a longer step, which sees its noise."""
+        has_stairs = longer.spread > STAIR / (8 * EPSILON) * longer.rounding
+        return self.differs(longer) and not self.refutes(longer) and has_stairs
 
 
 class _Probe:
@@ -341,8 +335,8 @@ class _Probe:
         looks = [now := self._look(displacement, 1.0)]
         rounding_dominates = now is not None and now.spread <= now.rounding
         for step in LONGER if rounding_dominates else (*SHORTER, *LONGER):
-            if now is not None and now.is_precise:
-                break
+            if now and now.claimed and max(now.error, now.resolution) <= AGREEMENT:
+                break  # a claim of 0 is tried at longer steps, because a staircase is flat
             looks.append(now := self._look(displacement, step))
         found = sorted(filter(None, looks), key=lambda look: look.step)
         if not found:
@@ -350,19 +344,24 @@ class _Probe:
         # What does not shrink with the step is noise, which is in every longer step too.
         noise = np.maximum.accumulate([look.spread * look.step for look in found]).tolist()
         tried = [look._replace(spread=n / look.step) for look, n in zip(found, noise, strict=True)]
-        best = min(tried, key=lambda look: look.uncertainty)
+        # One refutation may be an accident of noise, but not after another step.
+        doubts = [
+            inf if any(shorter.refutes(look) for shorter in tried[1:i]) else look.uncertainty
+            for i, look in enumerate(tried)
+        ]
+        best = tried[i := int(np.argmin(doubts))]
         if best.rounding == inf:
             raise InvalidInput("step must be large enough to change x")
         if _jumps(found[:3]):
             raise Kink("f has a jump at x")
-        if any(best.contradicts(look) for look in tried):
+        if any(look.is_tread(best) for look in tried[:i]) or any(map(best.is_tread, tried[i:])):
             raise InvalidInput("f must compute in float64 throughout, got a staircase")
         # A kink is what neither shrinks with the step nor is rounding or noise.
-        i = tried.index(best)
         shrinks = i + 1 < len(found) and found[i + 1].spread > 3 * best.spread
         is_noise = i > 1 and 16 * noise[i - 2] > best.spread * best.step
         visible = max(1e-4 * best.size, 32 * best.rounding)
-        if best.spread > visible and not (shrinks or is_noise):
+        is_kink = best.spread > visible and not (shrinks or is_noise)
+        if is_kink or (i > 0 and tried[0].refutes(best)):
             raise Kink("f has a kink at x, or varies on a scale below the smallest step")
         return best._replace(slope=found[-1].slope)
 
@@ -376,12 +375,12 @@ class _Probe:
         both = (right - left - GOLDEN**3 * (far_right - far_left)) / (2 * GOLDEN**2 * step)
         sides = right - GOLDEN**2 * far_right, GOLDEN**2 * far_left - left
         spread = max(abs(side / (GOLDEN**3 * step) - both) for side in sides)
-        gaps = np.array([right - GOLDEN * far_right, left - GOLDEN * far_left]) / GOLDEN**2
+        gaps = (right - GOLDEN * far_right) / GOLDEN**2, (left - GOLDEN * far_left) / GOLDEN**2
         slope = max(map(abs, (far_right, right, left, far_left))) / step
         moved = displacement != 0
         claimed = float(np.vdot(self.gradient[moved], displacement[moved]))
         of_f = 8 * EPSILON * max(map(abs, (*values, self.value)))
-        of_x = 8 * EPSILON * float(np.linalg.norm(self.x[moved]) / np.linalg.norm(displacement))
+        of_x = 8 * EPSILON * float(np.abs(self.x[moved]).max() / np.abs(displacement).max())
         is_lost = np.array_equal(points[0], self.x)
         rounding = inf if is_lost else (of_f + of_x * slope) / step
         return _Look(claimed, both, spread, rounding, slope, gaps, step)
@@ -403,17 +402,12 @@ def _jumps(looks: list[_Look]) -> bool:
 
 
 @contextmanager
-def _frozen(layer: Any, seed: int | None) -> Iterator[Callable[..., tuple[Array, Any]]]:
+def _frozen(layer: Any, seed: int | None) -> Iterator[Callable[..., Any]]:
     """The forward pass as a function of x, and of a changed parameter; the layer stays as it was.
 
     Before every pass, and at the end, all that the layer and its parts declare is restored.
     """
-    kept = [
-        (part, name, getattr(part, name), np.copy(getattr(part, name)))
-        for part in _parts(layer)
-        for name in _declared(part)
-        if hasattr(part, name)
-    ]
+    kept = [(*at, getattr(*at), np.copy(getattr(*at))) for at in _declared(layer)]
 
     def restore() -> None:
         for part, name, value, before in kept:
@@ -421,14 +415,11 @@ def _frozen(layer: Any, seed: int | None) -> Iterator[Callable[..., tuple[Array,
             if value.flags.writeable:
                 value[...] = before
 
-    def forward(x: Array, *changed: Array) -> tuple[Array, Any]:
+    def forward(x: Array, *changed: tuple[Array, Array]) -> Any:
         restore()
-        if changed:
-            parameter, values = changed
+        for parameter, values in changed:
             parameter[...] = values
-        rng = None if seed is None else np.random.default_rng(seed)
-        y, cache = layer.forward(x.copy(), rng)
-        return y, cache
+        return layer.forward(x.copy(), None if seed is None else np.random.default_rng(seed))
 
     try:
         yield forward
@@ -436,17 +427,14 @@ def _frozen(layer: Any, seed: int | None) -> Iterator[Callable[..., tuple[Array,
         restore()
 
 
-def _parts(layer: Any) -> Iterator[Any]:
-    """A layer, and the layers that it consists of, nested to any depth."""
-    yield layer
+def _declared(layer: Any) -> Iterator[tuple[Any, str]]:
+    """(layer, name) of all that a layer and its parts declare, and of the gradients."""
+    parameters = getattr(layer, "parameters", ())
+    gradients = [f"d{name}" for name in parameters if hasattr(layer, f"d{name}")]
+    for name in (*parameters, *gradients, *getattr(layer, "statistics", ())):
+        yield layer, name
     for part in getattr(layer, "layers", ()):
-        yield from _parts(part)
-
-
-def _declared(layer: Any) -> Iterator[str]:
-    yield from getattr(layer, "statistics", ())
-    for name in getattr(layer, "parameters", ()):
-        yield from (name, f"d{name}")
+        yield from _declared(part)
 
 
 def _cotangent(y: Array, seed: int | None) -> Array:

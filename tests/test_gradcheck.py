@@ -168,6 +168,26 @@ def test_the_step_grows_with_the_coordinate():
     assert elementwise(squares, x, 2.01 * x) > WRONG
 
 
+def test_a_function_that_varies_on_a_small_scale_is_judged_there():
+    def step(x):
+        return 1 / (1 + np.exp(-x / 1e-8)).sum()
+
+    assert elementwise(step, np.zeros(1), np.array([0.25e8])) < RIGHT
+    assert elementwise(step, np.zeros(1), np.array([0.26e8])) > WRONG
+    far = np.array([1e8])
+    assert elementwise(lambda x: np.sin(x).sum(), far, np.cos(far)) < RIGHT
+    assert elementwise(lambda x: np.sin(x).sum(), far, 1.01 * np.cos(far)) > WRONG
+    with pytest.raises(Kink):
+        elementwise(lambda x: np.sin(1e9 * x).sum(), np.zeros(1), np.array([1e9]))
+
+
+def test_the_largest_numbers_do_not_overflow():
+    x = np.array([1e300])
+    assert elementwise(lambda x: (x / 1e300).sum() ** 2, x, 2 / x) < RIGHT
+    assert elementwise(lambda x: 1e300 * x.sum(), np.ones(1), x) < RIGHT
+    assert elementwise(lambda x: np.exp(x).sum(), np.array([709.0]), np.exp([709.0])) < RIGHT
+
+
 def test_a_value_that_almost_cancels_is_not_taken_for_noise():
     x = np.ones(2)
     assert elementwise(lambda x: squares(x) - 2 + 1e-13, x, 2 * x) < RIGHT
