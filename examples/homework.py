@@ -160,7 +160,10 @@ class Result(NamedTuple):
 def result(submission: Submission, seed: int) -> Result:
     if submission.note:
         return Result(submission, [], submission.note)
-    return Result(submission, judged(submission, seed), "")
+    try:
+        return Result(submission, judged(submission, seed), "")
+    except Exception as error:  # of the judge, which must not cost the others their grade
+        return Result(submission, [], f"the judge has failed: {type(error).__name__}: {error}")
 
 
 def holds_id(submission: Submission) -> bool:
@@ -170,13 +173,24 @@ def holds_id(submission: Submission) -> bool:
 
 
 def checked_ids(submissions: Sequence[Submission]) -> list[Submission]:
-    """The submissions, with a note for an ID that is not the folder's or not there once."""
-    counts = Counter(one.student for one in submissions if not one.note and holds_id(one))
+    """The submissions, with a note for an ID that is not the folder's or not there once.
+
+    A folder whose whole name is the ID is preferred to one that has it as one word of several.
+    """
+    named = [one for one in submissions if not one.note and holds_id(one)]
+    exact = {one.student for one in named if one.folder.lower() == one.student}
+    counts = Counter(
+        one.student
+        for one in named
+        if one.student not in exact or one.folder.lower() == one.student
+    )
     checked = []
     for one in submissions:
         note = one.note
         if not note and not holds_id(one):
             note = f"the folder's name must hold the ID of its sheet, {one.student}"
+        elif not note and one.student in exact and one.folder.lower() != one.student:
+            note = f"the sheet of {one.student} is in a folder of that name"
         elif not note and counts[one.student] > 1:
             note = f"{counts[one.student]} folders hold the sheet of {one.student}"
         checked.append(one._replace(note=note))
@@ -195,7 +209,8 @@ def grade(flags: Namespace) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for found in pool.map(lambda one: result(one, flags.seed), submissions):
             results.append(found)
-            print(f"{found.submission.folder}: {found.points} of {OF} {found.note}".rstrip())
+            line = f"{found.submission.folder}: {found.points} of {OF} {found.note}".rstrip()
+            print("".join(c if c.isprintable() else "?" for c in line))
     if flags.csv:
         write_csv(flags.csv, results)
     if flags.json:

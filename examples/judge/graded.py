@@ -318,7 +318,7 @@ def judge(design: Design, text: str | None, seed: int) -> list[Verdict]:
         return broken(design, f"{found[1]} ({file}, line {found[0]})")
     verdicts: dict[str, Verdict] = {}
     try:
-        with Sandbox() as sandbox:
+        with np.errstate(all="ignore"), Sandbox() as sandbox:
             try:
                 sandbox.load(design.name, text)
             except Fault as fault:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 LENGTHS = struct.Struct("<QQ")
-LARGEST = 2**28  # bytes
+LONGEST, LARGEST = 2**23, 2**27  # bytes of the JSON, and of all arrays
 TYPES = ("float64", "float32", "int64", "int32", "uint8", "bool")
 
 
@@ -35,9 +35,10 @@ def pack(message: Any) -> bytes:
         raise TypeError(f"an array or a number is expected, got {type(value).__name__}")
 
     text = json.dumps(message, default=plain).encode()
-    if len(text) + sum(map(len, arrays)) > LARGEST:
-        raise TypeError("the arrays must be of the sizes asked for, got more than 256 MiB")
-    return b"".join([LENGTHS.pack(len(text), sum(map(len, arrays))), text, *arrays])
+    size = sum(map(len, arrays))
+    if len(text) > LONGEST or size > LARGEST:
+        raise TypeError(f"an answer must have a sensible size, got {len(text) + size} bytes")
+    return b"".join([LENGTHS.pack(len(text), size), text, *arrays])
 
 
 def read(receive: Callable[[int], bytes]) -> Any:
@@ -49,7 +50,7 @@ def read(receive: Callable[[int], bytes]) -> Any:
     if len(lengths) < LENGTHS.size:
         raise EOFError
     of_text, of_arrays = LENGTHS.unpack(lengths)
-    if of_text + of_arrays > LARGEST:
+    if of_text > LONGEST or of_arrays > LARGEST:
         raise Garbled
     text, data = receive(of_text), receive(of_arrays)
     if len(text) + len(data) < of_text + of_arrays:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from . import protocol
 
 LIMIT = 10.0  # seconds for a call, which takes milliseconds
 START = 60.0  # seconds until the process is ready
+TOTAL = 120.0  # seconds for all calls to one process
 EXAMPLES = Path(__file__).resolve().parents[1]
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -61,6 +63,7 @@ class Sandbox:
         self.modules = list(modules)  # of the library, imported before the limits hold
         self.loaded: list[dict[str, Any]] = []
         self.is_open = False
+        self.waited = 0.0
 
     def __enter__(self) -> "Sandbox":
         self.start()
@@ -84,9 +87,9 @@ class Sandbox:
             start_new_session=True,
         )
         self.answers: SimpleQueue[Any] = SimpleQueue()
-        threading.Thread(
-            target=self._listen, args=(self.process, self.answers), daemon=True
-        ).start()
+        self.wanted = threading.Semaphore(0)
+        listener = (self.process, self.wanted, self.answers)
+        threading.Thread(target=self._listen, args=listener, daemon=True).start()
         self.is_open = True
         self._ask(self.modules, START)
 
@@ -98,6 +101,7 @@ class Sandbox:
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
+        self.wanted.release()  # the thread reads the end
         with suppress(OSError):
             self.process.stdin.close()  # type: ignore[union-attr]
         self.folder.cleanup()
@@ -140,9 +144,13 @@ class Sandbox:
     def _ask(self, request: Any, limit: float) -> dict[str, Any]:
         answer: Any = None
         ending = "the code ended its process"
+        start = time.monotonic()
+        limit = max(0.0, min(limit, TOTAL - self.waited))
         try:
             self._send(protocol.pack(request), limit)
+            self.wanted.release()
             answer = self.answers.get(timeout=limit)
+            self.waited += time.monotonic() - start
         except Empty:
             ending = f"no answer after {limit:g} seconds: is there an endless loop?"
         except OSError:
@@ -172,11 +180,15 @@ class Sandbox:
                 timer.cancel()
 
     @staticmethod
-    def _listen(process: "subprocess.Popen[bytes]", answers: "SimpleQueue[Any]") -> None:
-        """Read frames until the end, in a thread, because a frame may never become whole."""
+    def _listen(
+        process: "subprocess.Popen[bytes]",
+        wanted: threading.Semaphore,
+        answers: "SimpleQueue[Any]",
+    ) -> None:
+        """Read a frame when one is wanted, in a thread, because it may never become whole."""
         with process.stdout as pipe:  # type: ignore[union-attr]
             with suppress(EOFError, protocol.Garbled, OSError, ValueError):
-                while True:
+                while wanted.acquire():
                     answers.put(protocol.read(pipe.read))
             answers.put(None)
 

@@ -63,6 +63,8 @@ def require(
     approximates.
     """
     truth = np.asarray(truth, float)
+    if isinstance(claim, int) and abs(claim) >= 2**63:
+        raise Wrong(f"{name} must be an array of shape {truth.shape}, got a huge integer")
     if not isinstance(claim, np.ndarray | np.generic | float | int):
         kind = claim.get("other", "dict") if isinstance(claim, dict) else type(claim).__name__
         raise Wrong(f"{name} must be an array of shape {truth.shape}, got {str(kind)[:50]}")
@@ -100,11 +102,15 @@ def _pattern(claim: Array, truth: Array, sizes: Mapping[str, float]) -> str:
     square = float(np.sum(truth * truth))
     if square:
         factor = float(np.sum(claim * truth)) / square
-        if close(claim, factor * truth) and (claim.size > 1 or _is_simple(factor)):
-            return _factor(factor, sizes)
-    for axis, line in (
-        ((1, "row"), (0, "column")) if truth.ndim == 2 and min(truth.shape) > 1 else ()
-    ):
+        equal = _equal(factor, sizes)
+        # Any two numbers have a factor; that of a single number must be one to remember.
+        if close(claim, factor * truth) and (claim.size > 1 or equal or _is_simple(factor)):
+            if abs(factor + 1) < EQUAL:
+                return "is −1 × the truth: its sign is reversed"
+            told = f"is {factor:.6g} × the truth"
+            return f"{told}, and {factor:.6g} = {equal}" if equal else told
+    is_matrix = truth.ndim == 2 and min(truth.shape) > 1
+    for axis, line in ((1, "row"), (0, "column")) if is_matrix else ():
         squares = np.sum(truth * truth, axis=axis, keepdims=True)
         factors = np.sum(claim * truth, axis=axis, keepdims=True) / np.where(squares, squares, 1)
         if close(claim, factors * truth):
@@ -133,16 +139,14 @@ def _few(values: Array) -> str:
     return ", ".join(shown) + (", …" if values.size > 4 else "")
 
 
-def _factor(factor: float, sizes: Mapping[str, float]) -> str:
-    """A constant factor, and what it equals."""
-    if abs(factor + 1) < EQUAL:
-        return "is −1 × the truth: its sign is reversed"
+def _equal(factor: float, sizes: Mapping[str, float]) -> str:
+    """The name of the size, or of 1 over it, that a factor equals; "" if there is none."""
     names: dict[str, float] = {}
     for name, size in sizes.items():
         names |= {name: size, f"1 / {name}": 1 / size if size else 0.0}
     names |= {f"−{name}": -value for name, value in names.items()}
-    equal = [name for name, value in names.items() if value and abs(factor / value - 1) < EQUAL]
-    return f"is {factor:.6g} × the truth" + (f", and {factor:.6g} = {equal[0]}" if equal else "")
+    found = (name for name, value in names.items() if value and abs(factor / value - 1) < EQUAL)
+    return next(found, "")
 
 
 def of_fault(fault: Fault) -> str:

@@ -223,12 +223,14 @@ def _plain(value: Any) -> Any:
     """A value as it can be sent: numbers and arrays themselves, anything else by what it is."""
     if isinstance(value, np.ndarray | np.generic):
         if value.nbytes > protocol.LARGEST:
-            raise TypeError("an array must be as large as asked for, got one of more than 256 MiB")
+            raise TypeError(f"an array must have a sensible size, got {value.nbytes} bytes")
         array = np.array(value, copy=True, subok=False)
         if array.dtype.name not in protocol.TYPES:
             raise TypeError(f"an array of float64 is expected, got one of {array.dtype}")
         return array
-    if value is None or type(value) in (bool, int, float, str):
+    if value is None or type(value) in (bool, float, str):
+        return value
+    if type(value) is int and abs(value) < 2**63:
         return value
     if type(value) in (tuple, list):
         return [_plain(part) for part in value]
@@ -290,6 +292,7 @@ def main() -> None:
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
     warnings.simplefilter("ignore")
+    warnings.simplefilter("error", np.exceptions.ComplexWarning)
 
     def receive(count: int) -> bytes:
         data = bytearray()

@@ -326,6 +326,16 @@ REFUSED = {
     "from numpy import memmap": "memmap",
     "import typing; typing.sys": "sys",
     "1j": "complex",
+    "import numpy as np; x = np; x.save": "np.something",
+    "import numpy as np; np.linalg._linalg.sys": "_linalg",
+    "import typing as t; t.operator.attrgetter('imag')": "operator",
+    "import enum; enum.bltns.open": "bltns",
+    "from enum import bltns": "bltns",
+    "import collections; collections._sys": "_sys",
+    "import typing; typing.get_type_hints(1)": "get_type_hints",
+    "from functools import update_wrapper": "update_wrapper",
+    "'{0.imag}'.format(1)": "format",
+    "import numpy as np; np.frombuffer(np.ones(2).tobytes())": "frombuffer",
     "import numpy as np; np.longdouble(1)": "longdouble",
     "import numpy as np; np.ones(3, 'complex128')": "complex128",
     "def backward(self, dy, cache): return self.forward(cache)": "forward",
@@ -571,8 +581,9 @@ def a_class(tmp_path_factory):
     write(of / "Name_bob_12" / "mine", "bob")
     write(of / "cy", "cy", activation="import os", loss="raise SystemExit(0)")
     write(of / "dora", "ada")
-    write(of / "eve", "eve")
-    write(of / "eve (late)", "eve")
+    write(of / "eve 1", "eve")
+    write(of / "eve 2", "eve")
+    write(of / "ann_ada", "ada")
     (of / "fred").mkdir()
     write(of / "gus", "gus")
     (of / "gus" / "sheet.txt").write_text("Student: gus\n\nactivation.py: y = x", "utf-8")
@@ -591,8 +602,8 @@ def test_a_class_is_graded_a_row_a_folder(a_class):
     assert (process.returncode, process.stderr) == (1, "")  # because some could not be graded
     points = {folder: int(row["points"]) for folder, row in table.items()}
     assert points == {
-        "ada": 100, "Name_bob_12": 100, "cy": 55, "dora": 0, "eve": 0, "eve (late)": 0, "fred": 0,
-        "gus": 0, "hal": 65,
+        "ada": 100, "Name_bob_12": 100, "cy": 55, "dora": 0, "eve 1": 0, "eve 2": 0, "ann_ada": 0,
+        "fred": 0, "gus": 0, "hal": 65,
     }  # fmt: skip
 
 
@@ -600,8 +611,9 @@ def test_a_class_is_graded_a_row_a_folder(a_class):
     ("folder", "note"),
     [
         ("dora", "folder's name must hold the ID of its sheet, ada"),
-        ("eve", "2 folders hold the sheet of eve"),
-        ("eve (late)", "2 folders hold the sheet of eve"),
+        ("eve 1", "2 folders hold the sheet of eve"),
+        ("eve 2", "2 folders hold the sheet of eve"),
+        ("ann_ada", "the sheet of ada is in a folder of that name"),
         ("fred", "must hold one sheet.txt, got 0"),
         ("gus", "sheet.txt is not the sheet of gus"),
         ("hal", ""),
@@ -687,8 +699,8 @@ PRACTICE = [
     ("losses.bce", "* p.size)", "* len(p))", "= the columns"),
     ("losses.bce", "not bool(((p > 0) & (p < 1)).all())", "False", "p = 0 must be refused"),
     ("losses.bce_with_logits", "logits.size", "1", r"= logits\.size"),
-    ("layers.Sequential.backward", "parameters and hasattr", "hasattr", "must not be written"),
-    ("layers.Sequential.backward", "if not inputs", "if False", "inputs=False"),
+    ("layers.Sequential.backward", "parameters and learns", "learns", "must not be written"),
+    ("layers.Sequential.backward", "needed = inputs", "needed = inputs = True", "inputs=False"),
     ("optim.Adam.step", "self.t += 1", "pass", "is t 1 in the first step"),
     ("optim.Adam.step", "self.t += 1", "self.t += 2", "t one too large"),
     ("optim.Adam.step", "rate = self.learning_rate * c / (1 - self.beta1**self.t)",
@@ -755,7 +767,8 @@ def test_right_code_is_right(code, change):
 
 
 def test_a_network_that_ignores_inputs_false_blocks_nothing():
-    texts = the_package(**{"layers.Sequential.backward": ("if not inputs", "if False")})
+    change = ("needed = inputs", "needed = inputs = True")
+    texts = the_package(**{"layers.Sequential.backward": change})
     rows = [row for row in practice.ROWS if row.id in ("network.early", "phase1.value")]
     assert [verdict.verdict for verdict in practice.judge(texts, rows)] == ["wrong", "right"]
 
@@ -823,7 +836,8 @@ def test_every_row_of_the_audit_about_a_body_is_a_row_of_practice():
 
     wanted = {r.id for r in audit.ROWS if r.code in practice.CODES}
     wanted = {one for one in wanted if not one.startswith(("categories", "heads"))}
-    assert wanted <= {row.id for row in practice.ROWS}
+    asked_otherwise = {"bce.domain", "network.frozen"}
+    assert wanted - asked_otherwise <= {row.id for row in practice.ROWS}
 
 
 def test_the_audit_is_its_own_again_after_practice():
