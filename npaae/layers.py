@@ -29,7 +29,7 @@ from math import sqrt
 from types import ModuleType
 from typing import Any
 
-from .backend import Array, Generator, fused, random_words
+from .backend import Array, Generator, fused, limit, random_words
 from .checks import fraction
 from .errors import InvalidInput
 
@@ -94,7 +94,14 @@ class ReLU:
 
     def backward(self, dy: Array, cache: Array) -> Array:
         """dx = dy · [x > 0]."""
-        return dy * (cache > 0)
+        x = cache
+        return _where_positive(self.xp, dy, x)
+
+
+@fused
+def _where_positive(xp: ModuleType, dy: Array, x: Array) -> Array:
+    """dy · [x > 0]."""
+    return dy * (x > 0)
 
 
 class Sigmoid:
@@ -154,7 +161,7 @@ class Dropout:
             raise InvalidInput(f"x must be of a floating-point type, got {x.dtype}")
         words = random_words(self.xp, rng, x.shape)
         scale = x.dtype.type(2**16 / (2**16 - self.threshold))  # of x's type: float32 stays float32
-        y, mask = _drop(self.xp, x, words, self.threshold, scale)
+        y, mask = _drop(self.xp, x, words, limit(words, self.threshold), scale)
         return y, mask
 
     def backward(self, dy: Array, cache: Array | None) -> Array:
@@ -164,11 +171,9 @@ class Dropout:
 
 
 @fused
-def _drop(
-    xp: ModuleType, x: Array, words: Array, threshold: int, scale: Any
-) -> tuple[Array, Array]:
-    """(m · x, m): m is 0 where a random 16-bit word is below `threshold`, and `scale` elsewhere."""
-    mask = (words >= threshold) * scale
+def _drop(xp: ModuleType, x: Array, words: Array, least: float, scale: Any) -> tuple[Array, Array]:
+    """(m · x, m): m is 0 where a random word is below `least`, and `scale` elsewhere."""
+    mask = (words >= least) * scale
     return x * mask, mask
 
 

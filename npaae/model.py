@@ -328,6 +328,7 @@ class AdversarialAutoencoder:
         loss, dlogits = bce_with_logits(self.xp, logits, 1.0)
         dinputs = self.discriminator.backward(dlogits, discriminator_caches, parameters=False)
         dcodes = dinputs[:, : self.code_size]  # type: ignore[index]  # the labels are constants
+        dcodes = self.xp.ascontiguousarray(dcodes)  # else a GPU copies it for each product
         self.encoder.backward(dcodes, encoder_caches, inputs=False)
         return loss
 

@@ -16,6 +16,16 @@ FETCHES = []  # the shapes that the host asked for, in order
 MOVES = []  # the shapes that the host sent, in order
 FUSED = []  # the names of the fused kernels that ran, in order
 COMPILED = []  # the names of the functions that were fused, in order
+LAUNCHES = []  # what each kernel launch computes, in order
+
+
+def launch(name, times=1):
+    """Record launches, except of what runs inside a fused kernel."""
+    if not _FUSING:
+        LAUNCHES.extend([name] * times)
+
+
+_FUSING = []  # the fused kernel that runs, if one does
 
 
 def unwrap(value):
@@ -55,14 +65,19 @@ class DeviceArray:
 
     def __getitem__(self, index):
         parts = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(part, DeviceArray) for part in parts):
+            launch("take")
         if any(isinstance(part, DeviceArray) and part.dtype == bool for part in parts):
             FETCHES.append(self.shape)  # CuPy counts the chosen elements on the host
         return wrap(self._array[unwrap(index)])
 
     def __setitem__(self, index, value):
+        launch("copy")
         self._array[unwrap(index)] = unwrap(value)
 
     def astype(self, dtype, copy=True):
+        if copy or self.dtype != dtype:
+            launch("copy")
         return wrap(self._array.astype(dtype, copy=copy))
 
 
@@ -75,11 +90,17 @@ def _number(kind):
 
 
 def _method(name):
-    return lambda a, *arguments, **options: wrap(getattr(a._array, name)(*arguments, **options))
+    def method(a, *arguments, **options):
+        if name != "reshape":  # a view
+            launch(name)
+        return wrap(getattr(a._array, name)(*arguments, **options))
+
+    return method
 
 
 def _in_place(function):
     def operate(a, b):
+        launch(function.__name__)
         function(a._array, unwrap(b))
         return a
 
@@ -88,6 +109,7 @@ def _in_place(function):
 
 def _binary(function, reflected):
     def operate(a, b):
+        launch(function.__name__)
         a, b = unwrap(a), unwrap(b)
         return wrap(function(b, a) if reflected else function(a, b))
 
@@ -98,7 +120,7 @@ for kind in (float, int, bool, repr):
     setattr(DeviceArray, f"__{kind.__name__}__", _number(kind))
 for name in ("shape", "dtype", "size", "ndim", "T"):
     setattr(DeviceArray, name, property(lambda a, name=name: wrap(getattr(a._array, name))))
-for name in ("__invert__", "__neg__", "all", "max", "mean", "ravel", "reshape", "sum"):
+for name in ("__invert__", "__neg__", "all", "argmax", "max", "mean", "ravel", "reshape", "sum"):
     setattr(DeviceArray, name, _method(name))
 for name in ("iadd", "isub", "imul", "itruediv"):
     setattr(DeviceArray, f"__{name}__", _in_place(getattr(operator, name)))
@@ -110,6 +132,9 @@ for name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and", "lt", "le",
 
 def _on_device(function):
     def on_device(*arguments, out=None, **options):
+        joins = function in (np.concatenate, np.stack)
+        copies = function is not np.ascontiguousarray or not arguments[0]._array.flags.c_contiguous
+        launch(function.__name__, len(arguments[0]) if joins else int(copies))
         if out is None:
             return wrap(function(*map(unwrap, arguments), **options))
         function(*map(unwrap, arguments), out=unwrap(out), **options)
@@ -119,29 +144,37 @@ def _on_device(function):
 
 
 def _new(function):
-    return lambda shape, dtype=np.float64: wrap(function(shape, dtype))
+    def new(shape, dtype=np.float64):
+        if function is not np.empty:
+            launch(function.__name__)
+        return wrap(function(shape, dtype))
+
+    return new
 
 
 class Generator:
     """NumPy's draws, on the device, by the methods of CuPy's generator that the package uses.
 
     It has the state that the package gives NumPy's, so that the backends can be compared to the
-    last bit. Of a float32 in [0, 1) the first 16 bits are random. They are the words that
-    `random_words` draws on NumPy, which multiplies none; on a GPU they come from the product.
+    last bit. Of a float32 in [0, 1) the first 16 bits are random: they are the words that
+    `random_words` draws on NumPy.
     """
 
     def __init__(self, seeds=None):
         self._rng = np.random.Generator(np.random.SFC64(seeds))
 
     def random(self, size, dtype=np.float64):
+        launch("random")
         if dtype == np.float32:
             return wrap(random_words(np, self._rng, size) / np.float32(2**16))
         return wrap(self._rng.random(size, dtype))
 
     def standard_normal(self, size, dtype=np.float64):
+        launch("random")
         return wrap(self._rng.standard_normal(size, dtype))
 
     def integers(self, low, high, size):
+        launch("random")
         return wrap(self._rng.integers(low, high, size))
 
 
@@ -159,13 +192,19 @@ def fuse(function):
 
     def run(*arguments):
         FUSED.append(function.__name__)
-        return function(*arguments)
+        launch(function.__name__)
+        _FUSING.append(function)
+        try:
+            return function(*arguments)
+        finally:
+            _FUSING.pop()
 
     return run
 
 
 FUNCTIONS = (
-    "abs", "concatenate", "cos", "divide", "empty_like", "exp", "flatnonzero", "floor", "isfinite",
+    "abs", "ascontiguousarray", "concatenate", "cos", "divide", "empty_like", "exp",
+    "flatnonzero", "floor", "isfinite",
     "log", "log1p", "matmul", "maximum", "sin", "sqrt", "stack", "sum", "where", "zeros_like",
 )  # fmt: skip
 device = ModuleType("strict")
@@ -175,7 +214,9 @@ vars(device).update(
     asarray=asarray,
     float32=np.float32,
     uint16=np.uint16,
-    random=SimpleNamespace(default_rng=Generator),
+    random=SimpleNamespace(
+        default_rng=Generator, Generator=Generator, XORWOW=lambda seeds, size: seeds
+    ),
     arange=lambda stop: wrap(np.arange(stop)),
     empty=_new(np.empty),
     eye=lambda n, dtype: wrap(np.eye(n, dtype=dtype)),

@@ -66,24 +66,29 @@ def test_a_generator_is_determined_by_its_whole_key():
     assert len(set(map(tuple, draws))) == len(draws)
 
 
-# A GPU's generator is not NumPy's, so its words come from floats.
+# A GPU's generator is not NumPy's, so its words are floats.
 GENERATORS = {
     "NumPy's": lambda seed: np.random.default_rng(seed),
     "another": lambda seed: SimpleNamespace(random=np.random.default_rng(seed).random),
 }
 
 
-@pytest.mark.parametrize("make", GENERATORS.values(), ids=GENERATORS)
-@given(seeds, st.lists(st.integers(0, 5), max_size=3))
-def test_random_words_have_the_shape_asked_for_and_16_bits(make, seed, shape):
+def bits_of(words):
+    """The first 16 bits of each word, as an integer."""
+    return words if words.dtype == np.uint16 else np.floor(words * 2**16).astype(np.uint16)
+
+
+@pytest.mark.parametrize(("make", "dtype"), [*zip(GENERATORS.values(), ("u2", "f4"), strict=True)])
+@given(seed=seeds, shape=st.lists(st.integers(0, 5), max_size=3))
+def test_random_words_have_the_shape_asked_for(make, dtype, seed, shape):
     words = backend.random_words(np, make(seed), tuple(shape))
-    assert (words.shape, words.dtype) == (tuple(shape), np.uint16)
+    assert (words.shape, words.dtype) == (tuple(shape), dtype)
 
 
 @pytest.mark.parametrize("make", GENERATORS.values(), ids=GENERATORS)
 def test_every_bit_of_random_words_is_1_half_of_the_time_whatever_the_others_are(make):
     n = 100_000
-    words = backend.random_words(np, make(0), (n,))
+    words = bits_of(backend.random_words(np, make(0), (n,)))
     bits = (words[:, None] >> np.arange(16)) & 1
     signs = 2.0 * np.hstack((bits[:-1], bits[1:])) - 1  # of a word and of the next one
     products = signs.T @ signs / len(signs) - np.eye(32)
@@ -92,10 +97,11 @@ def test_every_bit_of_random_words_is_1_half_of_the_time_whatever_the_others_are
     assert np.abs(products).max() < bound
 
 
-def test_words_made_of_floats_are_their_first_16_bits():
-    numbers = np.float32((np.arange(2**16) + 0.99) / 2**16)
-    words = backend.random_words(np, SimpleNamespace(random=lambda *_, **__: numbers), (2**16,))
-    np.testing.assert_array_equal(words, np.arange(2**16))
+@given(threshold=st.integers(0, 2**16 - 1))
+def test_as_many_words_as_the_threshold_says_lie_below_the_limit(threshold):
+    words = np.arange(2**16, dtype=np.uint16)
+    for each in (words, np.float32(words / 2**16), np.float32((words + 0.99) / 2**16)):
+        np.testing.assert_array_equal(each < backend.limit(each, threshold), words < threshold)
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5])

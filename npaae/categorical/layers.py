@@ -155,9 +155,10 @@ class SideBySide(Sequential):
         self, dy: Array, caches: Sequence[Any], *, parameters: bool = True, inputs: bool = True
     ) -> Array | None:
         """dx = (dx_1, dx_2, …), each from its own column of dy; the rest as in `Sequential`."""
+        columns = self.xp.ascontiguousarray(dy.T)[:, :, None]  # (networks, n, 1)
         dx = [
-            network.backward(dy[:, i : i + 1], caches[i], parameters=parameters, inputs=inputs)
-            for i, network in enumerate(self.layers)
+            network.backward(column, cache, parameters=parameters, inputs=inputs)
+            for network, column, cache in zip(self.layers, columns, caches, strict=True)
         ]
         return self.xp.concatenate(dx, axis=1) if inputs else None
 
