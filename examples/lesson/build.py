@@ -14,10 +14,12 @@ import argparse
 import copy
 import html
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
@@ -198,13 +200,14 @@ def with_mathml(body: str) -> str:
 
 def build_plane(path: Path) -> None:
     """Train on the bundled digits for a minute, and write the plane of codes as a page."""
-    run = path.with_suffix(".run")
-    for program, *arguments in (
-        ("mnist.py", "--sample", "--epochs", "60", "--hidden", "128", "64", "--out", str(run)),
-        ("explore.py", str(run)),
-    ):
-        subprocess.run([sys.executable, FOLDER.parent / program, *arguments], check=True)
-    (run / "explore.html").replace(path)
+    with TemporaryDirectory() as folder:
+        run = str(Path(folder) / "run")
+        for program, *arguments in (
+            ("mnist.py", "--sample", "--epochs", "60", "--hidden", "128", "64", "--out", run),
+            ("explore.py", run),
+        ):
+            subprocess.run([sys.executable, FOLDER.parent / program, *arguments], check=True)
+        shutil.copy(Path(run) / "explore.html", path)
 
 
 if __name__ == "__main__":

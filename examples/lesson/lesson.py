@@ -240,7 +240,7 @@ def diagram(
 # The minutes that a session takes in class
 
 WORDS = 110  # of prose a minute, spoken, formulas on the board included
-CODE = 6  # lines of code a minute, explained
+CODE = 5  # lines of code a minute, explained
 RUN = 0.3  # minutes to run a cell and read what it prints
 FIGURE = 1.5  # minutes to explain one
 QUESTION = 1.5  # minutes for a show of hands and two students who disagree

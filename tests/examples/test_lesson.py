@@ -142,7 +142,7 @@ def test_the_budget_counts_what_is_shown_and_what_is_done(lesson, tmp_path):
     answer = "<details>\n```python\na = 1\nb = 2\n```\n</details>"
     told = [
         cell("markdown", "word " * 107 + "**Before you run"),  # and a question
-        cell("code", "shown\n" * 6),
+        cell("code", "shown\n" * 5),
         cell("code", "hidden\n" * 60 + "lesson.show(figure)", jupyter={"source_hidden": True}),
         cell("code", "stub\n" * 60, tags=["exercise"]),
         cell("markdown", answer, "notes"),
