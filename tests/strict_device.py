@@ -120,7 +120,18 @@ for kind in (float, int, bool, repr):
     setattr(DeviceArray, f"__{kind.__name__}__", _number(kind))
 for name in ("shape", "dtype", "size", "ndim", "T"):
     setattr(DeviceArray, name, property(lambda a, name=name: wrap(getattr(a._array, name))))
-for name in ("__invert__", "__neg__", "all", "argmax", "max", "mean", "ravel", "reshape", "sum"):
+for name in (
+    "__invert__",
+    "__neg__",
+    "all",
+    "argmax",
+    "copy",
+    "max",
+    "mean",
+    "ravel",
+    "reshape",
+    "sum",
+):
     setattr(DeviceArray, name, _method(name))
 for name in ("iadd", "isub", "imul", "itruediv"):
     setattr(DeviceArray, f"__{name}__", _in_place(getattr(operator, name)))
