@@ -158,7 +158,7 @@ def _restore(model: Any, saved: Mapping[str, HostArray]) -> None:
     model.epoch = checks.integer("epoch", saved["epoch"], 0)
 
 
-# Copies in memory: the class makes the networks, as in `load`, and then they get the numbers.
+# Copies in memory: the class makes the networks, as in `load`, and then they get all else.
 
 
 def contents(model: Any) -> tuple[Any, ...]:
@@ -172,36 +172,49 @@ def contents(model: Any) -> tuple[Any, ...]:
     arguments = model.config | {"prior": model.prior, "backend": backend}
     arrays = {"gradient": model.gradient, **model.arrays()}
     on_host = {name: to_host(array) for name, array in arrays.items()}
-    numbers = {label: getattr(owner, name) for label, owner, name in _numbers(model)}
-    return type(model), arguments, _kinds_of_layers(model), on_host, numbers, model.epoch
+    kinds = [type(part) for part in _all_parts(model)]
+    return type(model), arguments, kinds, on_host, list(map(_plain_values, _all_parts(model)))
 
 
 def rebuilt(
     kind: Any,
     arguments: Mapping[str, Any],
-    layers: list[type],
+    kinds_of_parts: list[type],
     arrays: Mapping[str, HostArray],
-    numbers: Mapping[str, Any],
-    epoch: int,
+    values: list[Mapping[str, Any]],
 ) -> Any:
     """The model that `contents` describes, with arrays of its own."""
     model = kind(**arguments)
-    if _kinds_of_layers(model) != layers:
+    if [type(part) for part in _all_parts(model)] != kinds_of_parts:
         raise InvalidInput(
             f"the layers of a model that is copied must be those that {kind.__name__}.networks "
             "makes; override that method instead of changing them"
         )
     for name, array in {"gradient": model.gradient, **model.arrays()}.items():
         array[...] = model.xp.asarray(arrays[name])
-    for label, owner, name in _numbers(model):
-        setattr(owner, name, numbers[label])
-    model.epoch = epoch
+    for part, attributes in zip(_all_parts(model), values, strict=True):
+        vars(part).update(attributes)
     return model
 
 
-def _kinds_of_layers(model: Any) -> list[type]:
-    networks = (model.encoder, model.decoder, model.discriminator)
-    return [type(layer) for network in networks for _, layer in parts(network)]
+def _all_parts(model: Any) -> Iterator[Any]:
+    """The model, its optimisers and its layers."""
+    yield from (model, *model.adams().values())
+    for network in (model.encoder, model.decoder, model.discriminator):
+        yield from (part for _, part in parts(network))
+
+
+def _plain_values(part: Any) -> dict[str, Any]:
+    """The attributes that hold no arrays: an epoch, a rate that a schedule sets, a user's notes."""
+    return {name: value for name, value in vars(part).items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_plain, (*value, *value.values())))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str, np.generic))
 
 
 def require_picklable(name: str, value: Any) -> None:

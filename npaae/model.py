@@ -73,7 +73,8 @@ class AdversarialAutoencoder:
     parameters and gradients are views of these two; `epoch`, the number of epochs trained. The
     decoder and the discriminator end in logits: σ is part of the losses, and `decode` applies it.
 
-    A subclass that overrides `network` trains networks with other layers.
+    A subclass that overrides `network` trains networks with other layers. `copy` and `pickle` make
+    whole, independent models, whose next epoch is the same, bit for bit.
 
     Raises InvalidInput (a ValueError) for an argument outside its range, for a prior that does not
     draw (n, dim) finite numbers, and for more parameters than memory holds; Unavailable (a

@@ -202,12 +202,16 @@ def all_parameters(model):
 
 
 @each_copy
-def test_a_copy_keeps_what_a_schedule_has_set(copied):
+def test_a_copy_keeps_what_a_schedule_or_a_user_has_set(copied):
     model = AdversarialAutoencoder(**SMALL)
     model.generator_adam.learning_rate, model.discriminator_adam.beta1 = 0.0, 0.5
+    model.encoder.layers[2].threshold = 7  # dropout's
+    model.history, model.note = [(1, 0.5), {"best": np.float32(0.25)}], "mine"
     other = copied(model)
-    assert other.generator_adam.learning_rate == 0.0
-    assert other.discriminator_adam.beta1 == 0.5
+    assert (other.generator_adam.learning_rate, other.discriminator_adam.beta1) == (0.0, 0.5)
+    assert other.encoder.layers[2].threshold == 7
+    assert (other.history, other.note) == (model.history, "mine")
+    assert other.history is not model.history
 
 
 def test_a_prior_that_has_no_name_can_be_copied_but_not_pickled():
