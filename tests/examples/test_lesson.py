@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from textwrap import dedent
 from zipfile import ZipFile
 
 import numpy as np
@@ -218,6 +219,86 @@ def test_code_is_marked_by_its_error_and_by_known_wrong_results(lesson, capsys):
         "Exercise X: WRONG. The relative error is 2.0e+00.",
         "Exercise X: WRONG. It raises ZeroDivisionError('no').",
     ]
+
+
+WRONG_CODE = {  # an exercise: a wrong answer, and what its mark says
+    "2.1": (
+        """
+        def my_dense(x, W, b):
+            return x @ W + b, lambda dy: (dy @ W.T, dy.T @ x, dy.mean(axis=0))
+        """,
+        "dx: right. The relative error",
+        "dW: WRONG. That is dyᵀ x, the transpose.",
+        "db: WRONG. That is the mean over the samples; b is used once for each, so add.",
+    ),
+    "2.4": (
+        """
+        def tied(x, W):
+            return x @ W @ W.T, lambda dz: (dz @ W @ W.T, dz.T @ x @ W)
+        """,
+        "dx: right. The relative error",  # whatever dW is
+        "dW: WRONG. W is a fork: the path through y is missing.",
+    ),
+    "3.4": (
+        """
+        def my_relu(a):
+            return np.maximum(a, 0), lambda dh: dh * (np.maximum(a, 0) >= 0)
+        """,
+        ": WRONG. No output of ReLU is negative, so h >= 0 is always true.",
+    ),
+    "4.3": (
+        """
+        def my_dropout(x, rate, rng):
+            mask = (rng.random(x.shape) >= rate) / (1 - rate)
+            return x * mask, lambda dy: dy * (mask > 0)
+        """,
+        ": WRONG. The scale 1 / (1 − r) is forgotten.",
+    ),
+    "4.7": (
+        """
+        class MyAdam:
+            def __init__(self, parameters, alpha):
+                self.parameters, self.m, self.v = parameters, 0, 0
+
+            def step(self, gradient):
+                self.m = 0.9 * self.m + 0.1 * gradient
+                self.v = 0.999 * self.v + 0.001 * gradient**2
+                self.parameters -= self.m / (np.sqrt(self.v) + 1e-8)
+        """,
+        ": WRONG. The bias correction is missing.",
+    ),
+    "5.5": (
+        """
+        def wrapped_backward(dy, W, m, p):
+            return dy @ W.T / (1 - p)
+        """,
+        ": WRONG. That is numpy-ml's: the mask is forgotten.",
+    ),
+}
+
+
+@pytest.mark.parametrize("exercise", WRONG_CODE)
+def test_a_mark_names_the_slip_in_wrong_code(exercise, monkeypatch, capsys):
+    import matplotlib.pyplot as plt
+
+    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
+    for name in ("lesson", "one_page"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    found = cells(NOTEBOOKS[int(exercise[0]) - 1])
+    marks = [source(cell) for cell in found if tags(cell) == ["marks"]]
+    answer, *lines = WRONG_CODE[exercise]
+    names = {}
+    with plt.rc_context():
+        exec(source(found[1]), names)  # the imports and the data
+        if exercise == "2.4":
+            exec(marks[0].partition("for k, name")[0], names)  # the small case of exercise 2.1
+        exec(dedent(answer), names)
+        exec(next(mark for mark in marks if re.search(rf'"{exercise}\b', mark)), names)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(lines)
+    for line, start in zip(printed, lines, strict=True):
+        separator = "" if start.startswith(":") else " "
+        assert line.startswith(f"Exercise {exercise}{separator}{start}")
 
 
 # Pictures
