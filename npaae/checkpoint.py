@@ -147,15 +147,22 @@ def _restore(model: Any, saved: Mapping[str, HostArray]) -> None:
     """Copy all numbers of a checkpoint into the model; raises InvalidInput for impossible ones."""
     for name, array in model.arrays().items():
         values = saved[name]
-        if values.shape != array.shape or values.dtype != model.dtype:
+        if (values.shape, values.dtype) != (array.shape, array.dtype):
             raise InvalidInput(f"its {name} does not fit its configuration")
         if not np.isfinite(values).all() or (name.endswith(".v") and values.min() < 0):
             raise InvalidInput(f"its {name} holds numbers that training cannot produce")
         array[...] = model.xp.asarray(values)
     for label, owner, name in _numbers(model):
-        check = ADAM[name] if isinstance(owner, Adam) else checks.non_negative
+        check = ADAM[name] if isinstance(owner, Adam) else _setting
         setattr(owner, name, check(label, saved[label][()]))
     model.epoch = checks.integer("epoch", saved["epoch"], 0)
+
+
+def _setting(label: str, value: Any) -> Any:
+    """A layer's setting as a Python number of its kind; the layer knows which it can use."""
+    if np.ndim(value) or value.dtype.kind not in "biuf" or not np.isfinite(value):
+        raise InvalidInput(f"{label} must be a finite number, got {value!r}")
+    return value.item()
 
 
 # Copies in memory: the class makes the networks, as in `load`, and then they get all else.

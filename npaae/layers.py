@@ -212,13 +212,13 @@ class Sequential:
             needed = inputs or any(learns(earlier) for earlier in self.layers[:i])
             if hasattr(layer, "layers"):
                 dy = layer.backward(dy, cache, parameters=parameters, inputs=needed)
-                continue
-            if parameters and learns(layer):
-                layer.parameter_gradients(dy, cache)
+            else:
+                if parameters and learns(layer):
+                    layer.parameter_gradients(dy, cache)
+                dy = layer.backward(dy, cache) if needed else None
             if not needed:
                 return None
-            dy = layer.backward(dy, cache)
-        return dy if inputs else None
+        return dy
 
     def initialise(self, rng: Generator) -> None:
         """Draw the initial parameters of every layer that draws them, in order."""
@@ -277,14 +277,18 @@ def parameter_count(sizes: Sequence[int]) -> int:
     return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
 
 
-def flatten(xp: ModuleType, networks: Iterable[Sequential]) -> tuple[Array, Array]:
+def flatten(
+    xp: ModuleType, networks: Iterable[Sequential], dtype: Any = None
+) -> tuple[Array, Array]:
     """(theta, gradient): one flat vector of all parameters, and one of their gradients.
 
     Every parameter of the networks becomes a view of theta, in order, and its gradient a view of
-    the same slice of `gradient`. Changing the vector changes the network, and vice versa.
+    the same slice of `gradient`. Changing the vector changes the network, and vice versa. dtype: of
+    the vectors, and so of every parameter; by default that of the parameters.
     """
     owned = [named for network in networks for named in named_parameters(network)]
-    theta = xp.concatenate([getattr(layer, name).ravel() for _, layer, name in owned])
+    parameters = [getattr(layer, name).ravel() for _, layer, name in owned]
+    theta = xp.asarray(xp.concatenate(parameters), dtype)
     gradient = xp.zeros_like(theta)
     start = 0
     for _, layer, name in owned:

@@ -126,7 +126,7 @@ class AdversarialAutoencoder:
 
         try:
             networks = self.encoder, self.decoder, self.discriminator = self.networks()
-            self._theta, self._gradient = flatten(self.xp, networks)
+            self._theta, self._gradient = flatten(self.xp, networks, self.dtype)
         except InvalidInput:
             raise
         except (MemoryError, ValueError, OverflowError) as error:
