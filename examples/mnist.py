@@ -1,7 +1,8 @@
-"""Train the adversarial autoencoder of the report on MNIST and draw what it learns.
+"""Train the adversarial autoencoder of the report on MNIST, or images of your own, and draw it.
 
-If the full MNIST is neither found nor can be downloaded, the bundled sample of 10,000 digits is
-used. `fashion_mnist.py` is this program with another data set.
+--data-dir names a file or folder of images: see `npaae.data.load`. If the full MNIST is neither
+found nor can be downloaded, the bundled sample of 10,000 digits is used. `fashion_mnist.py` is this
+program with another data set.
 """
 
 from results import print_results  # in the same folder
@@ -17,7 +18,7 @@ def main(name: str = "MNIST", epochs: int = 100) -> None:
         return
 
     comm = npaae.parallel.world()  # None unless mpiexec started several of this program
-    images = load_data(name, flags.data_dir, sample=flags.sample)
+    images = load_data(flags.dataset, flags.data_dir, sample=flags.sample)
     if flags.resume:
         path = flags.out / "model.npz"
         model = npaae.AdversarialAutoencoder.load(path, backend=flags.backend, comm=comm)
@@ -25,6 +26,7 @@ def main(name: str = "MNIST", epochs: int = 100) -> None:
         model = npaae.AdversarialAutoencoder(
             hidden=flags.hidden,
             latent=flags.latent,
+            visible=images.train_images[0].size,
             prior=npaae.priors.gaussian(std=flags.prior_std),
             lr_reconstruction=flags.lr_reconstruction,
             lr_regularization=flags.lr_regularization,
@@ -36,12 +38,11 @@ def main(name: str = "MNIST", epochs: int = 100) -> None:
 
     with Run(
         flags.out,
-        name,
+        images.name,
         model,
         images,
         epochs=flags.epochs,
         batch_size=flags.batch_size,
-        data_dir=flags.data_dir,
         resume=flags.resume,
         overwrite=flags.overwrite,
         bar=not flags.no_progress,

@@ -125,7 +125,6 @@ def main() -> None:
         images,
         epochs=flags.epochs,
         batch_size=flags.batch_size,
-        data_dir=flags.data_dir,
         resume=flags.resume,
         overwrite=flags.overwrite,
         bar=not flags.no_progress,

@@ -42,7 +42,7 @@ def print_results(folders: Sequence[Path], data_dir: Path | None, **where: Any) 
     several = len(folders) > 1
     seed = f"seed{'s' if several else ''} {', '.join(map(str, seeds))}"
     heading = "mean ± standard deviation" if several else "value"
-    print(f"| {config['name']}, {model.epoch} epochs, {seed} | {heading} |\n|---|---|")
+    print(f"| {config['dataset']}, {model.epoch} epochs, {seed} | {heading} |\n|---|---|")
     for measure in columns[0]:
         values = np.array([column[measure] for column in columns]).reshape(len(columns), -1)
         spread = [f" ± {v.std(ddof=1):.3f}" if several else "" for v in values.T]

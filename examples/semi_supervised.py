@@ -76,7 +76,6 @@ def main(
         kept,
         epochs=flags.epochs,
         batch_size=flags.batch_size,
-        data_dir=flags.data_dir,
         resume=flags.resume,
         overwrite=flags.overwrite,
         bar=not flags.no_progress,

@@ -18,7 +18,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from importlib import resources
-from math import prod
+from math import isqrt, prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from .checks import host_array
 from .errors import BadFile, InvalidInput, Unavailable, one_line
 from .formats import members, stored
 from .formats import read_idx as read_idx  # part of the public interface
-from .images import checked_rows, image_shape, require_pixels
+from .images import checked_rows, image_shape, require_pixels, training_rows
 
 
 class Dataset(NamedTuple):
@@ -50,6 +50,15 @@ class Dataset(NamedTuple):
     source: str
     name: str = "data"
     path: Path | None = None
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width), also of rows whose length is a square; None for other rows."""
+        *sizes, last = self.train_images.shape[1:]
+        if sizes:
+            return sizes[0], last
+        side = isqrt(last)
+        return (side, side) if side * side == last else None
 
 
 def mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
@@ -171,6 +180,30 @@ def dataset(
     return Dataset(
         train_images, train_labels, test_images, test_labels, label_names, source, name, path
     )
+
+
+def require_usable(dataset: Dataset, visible: int) -> None:
+    """Raise InvalidInput unless a model of `visible` pixels can train on the data set and test it.
+
+    For a Dataset that `load` or `dataset` made, only the number of pixels can be wrong.
+    """
+    if dataset.test_images is None:
+        raise InvalidInput(
+            "test_images must not be None; npaae.data.dataset(train_images, …) holds some out"
+        )
+    parts = (
+        (training_rows(dataset.train_images, visible), dataset.train_labels),
+        (checked_rows(dataset.test_images, visible), dataset.test_labels),
+    )
+    for images, labels in parts:
+        if labels is None:
+            continue
+        array, k = _checked_labels(labels, images), len(dataset.label_names)
+        if array.dtype.kind == "U" or array.max() >= k:
+            got = "text" if array.dtype.kind == "U" else array.max()
+            raise InvalidInput(
+                f"labels must index the {k} label_names, got {got}; npaae.data.dataset numbers them"
+            )
 
 
 def _pixels(images: Any) -> HostArray:

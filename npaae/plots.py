@@ -4,6 +4,7 @@ No other file imports matplotlib. pyplot is not used, so there are no windows, n
 nothing to close.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from math import isqrt, log
@@ -14,7 +15,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib import style as style  # for callers who draw in a style of their own
 from matplotlib.lines import Line2D
-from matplotlib.patches import Ellipse
+from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from .backend import SAMPLE, HostArray, random_stream, to_host
@@ -26,10 +27,14 @@ from .model import AdversarialAutoencoder
 from .priors import PriorWithParts, gaussian
 from .training import Record
 
-TRAIN, TEST = "#1f4e8c", "#d9822b"
-BY_LABEL: dict[str, Any] = {"cmap": "tab10", "vmin": -0.5, "vmax": 9.5, "linewidths": 0}
+TRAIN, TEST, WRONG = "#1f4e8c", "#d9822b", "#d62728"
 INK: dict[str, Any] = {"cmap": "gray_r", "vmin": 0, "vmax": 1}  # dark on white
+COLOURS = tuple(map(colormaps["tab10"], range(10)))  # of label k: the one of its last digit
+MARKERS = "o^sDvP*X<>"  # of label k: the one of its tens
+UNLABELLED = "black"  # a grey would be label 7's
 PRIOR_POINTS = 5000  # to show a prior
+CELL = 60  # dots that an image takes up, with the gap to the next, unless its pixels are more
+WIDEST = 1600  # dots, of a grid of images
 
 
 class Figure(matplotlib.figure.Figure):
@@ -40,10 +45,18 @@ class Figure(matplotlib.figure.Figure):
         return file.getvalue()
 
 
-def losses(history: Sequence[Record]) -> Figure:
+def losses(
+    history: Sequence[Record],
+    model: AdversarialAutoencoder | None = None,
+    *,
+    test: str = "test",
+    others: Sequence[Sequence[Record]] = (),
+) -> Figure:
     """The losses over the epochs (the report's Figure 1), a panel for each phase.
 
     Dotted lines mark the losses at which the discriminator cannot tell codes from the prior.
+    model: says what is on in training and off in testing, dropout or noise. test: what the test
+    images are called. others: the histories of runs with other seeds, whose range is shaded.
     """
     names = [*Record._fields[1:4]]
     if history:
@@ -51,17 +64,37 @@ def losses(history: Sequence[Record]) -> Figure:
     figure = Figure(figsize=(10 / 3 * len(names), 3.6), layout="constrained")
     epochs = [record.epoch for record in history]
     marker = "." if len(history) == 1 else ""  # a single point makes no line
-    units = {"classification": "−ln y (nats)", "smoothness": "KL − w I (nats)"}
+    config = {} if model is None else model.config
+    weight = "KL − w I" if config.get("information_weight") else "KL"
+    units = {"classification": "−ln y (nats)", "smoothness": f"{weight} (nats)"}
     equilibria = {"discriminator": (2 * log(2), "2 ln 2"), "generator": (log(2), "ln 2")}
     for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
+        adversarial = name in equilibria
+        on = [] if name == "smoothness" or not config.get("noise") else ["noise"]
+        if config.get("dropout") or (adversarial and config.get("discriminator_dropout")):
+            on.insert(0, "dropout")
+        what = " and ".join(on)
+        training, testing = (
+            f"{label} ({what} {state})" if on else label
+            for label, state in (("training", "on"), (test, "off"))
+        )
         values = [getattr(record, name) for record in history]
-        axes.plot(epochs, values, marker=marker, color=TRAIN, label="training (dropout on)")
-        if name in equilibria:
+        axes.plot(epochs, values, marker=marker, color=TRAIN, label=training)
+        if others:
+            runs = [[getattr(record, name) for record in run] for run in (history, *others)]
+            shared = min(map(len, runs))
+            band = np.array([run[:shared] for run in runs], float)
+            label = f"range of {len(runs)} seeds"
+            axes.fill_between(
+                epochs[:shared], band.min(axis=0), band.max(axis=0), color=TRAIN, alpha=0.2,
+                linewidth=0, label=label,
+            )  # fmt: skip
+        if adversarial:
             value, label = equilibria[name]
             axes.axhline(value, color="grey", linestyle=":", label=f"{label}: equilibrium")
         elif name == "reconstruction" and history and history[0].test_reconstruction is not None:
             values = [record.test_reconstruction for record in history]
-            axes.plot(epochs, values, marker=marker, color=TEST, label="test (dropout off)")
+            axes.plot(epochs, values, marker=marker, color=TEST, linestyle="--", label=testing)
         axes.set(title=name.capitalize(), xlabel="epoch", ylabel=units.get(name))
         axes.autoscale(axis="y")  # axhline leaves no margin, and its line may lie on the frame
         if len(epochs) > 1:
@@ -73,21 +106,43 @@ def losses(history: Sequence[Record]) -> Figure:
     return figure
 
 
-def samples(model: AdversarialAutoencoder, *, seed: int = 0) -> Figure:
-    """10 × 10 novel images: decoded draws from the prior (the report's Figure 2)."""
-    return image_grid(model.sample(100, seed=seed), columns=10)
+def samples(
+    model: AdversarialAutoencoder, *, seed: int = 0, size: tuple[int, int] | None = None
+) -> Figure:
+    """10 × 10 novel images: decoded draws from the prior (the report's Figure 2).
+
+    size: (height, width) of an image; by default images are square. Raises InvalidInput if the
+    model's images have another number of pixels.
+    """
+    images = model.sample(100, seed=seed)
+    return image_grid(images, columns=10, size=size, xlabel="a hundred draws of the prior, decoded")
 
 
-def manifold(model: AdversarialAutoencoder, *, side: int = 20) -> Figure:
+def manifold(
+    model: AdversarialAutoencoder, *, side: int = 20, size: tuple[int, int] | None = None
+) -> Figure:
     """side × side decoded codes, on a grid over the first two dimensions of the prior.
 
-    The grid points are percentiles, estimated from draws, so that each region takes up space in
-    proportion to its probability under the prior. All other dimensions are at their medians.
-    A one-dimensional code fills the grid in reading order, and so does a prior with parts, at equal
-    steps along it. Raises InvalidInput for a model with categories.
+    Each code stands for a cell of equal probability under the prior, and is the cell's median:
+    columns divide the draws by z₀, and rows divide each column by z₁. All other dimensions are at
+    their medians. A one-dimensional code fills the grid in reading order, and so does a prior with
+    parts, at equal steps along it. size: as in `samples`. Raises InvalidInput for a model with
+    categories, or another size.
     """
     _refuse_categories(model)
-    return image_grid(model.decode(_grid(model, side)), columns=side)
+    codes = _grid(model, side)
+    if isinstance(model.prior, PriorWithParts) or model.latent == 1:
+        axes = {"xlabel": "along the prior at equal steps, row by row"}
+        return image_grid(model.decode(codes), columns=side, size=size, **axes)
+    first = np.median(codes[:, 0].reshape(side, side), axis=0)
+    return image_grid(
+        model.decode(codes),
+        columns=side,
+        size=size,
+        xlabel="$z_0$, each column a share of the prior",
+        ylabel="$z_1$ rises, each row a share of its column",
+        columns_named=[f"{value:.2g}" for value in first],
+    )
 
 
 def _refuse_categories(model: AdversarialAutoencoder) -> None:
@@ -100,14 +155,16 @@ def _grid(model: AdversarialAutoencoder, side: int) -> HostArray:
     """The side² codes of `manifold`, in reading order."""
     if isinstance(model.prior, PriorWithParts):  # a plain grid would also lie between its parts
         return _draws_along(model, model.prior, side * side)
-    draws = prior_draws(model).astype(np.float64)  # percentiles accurate to a hundredth of σ
+    draws = prior_draws(model).astype(np.float64)
     if model.latent == 1:
         return np.quantile(draws, _levels(side * side), axis=0)
-    first, second = np.quantile(draws[:, :2], _levels(side), axis=0).T
-    codes = np.tile(np.median(draws, axis=0), (side * side, 1))
-    codes[:, 0] = np.tile(first, side)
-    codes[:, 1] = np.repeat(second[::-1], side)  # upwards, as on the latent plane
-    return codes
+    codes = np.tile(np.median(draws, axis=0), (side, side, 1))
+    by_first = draws[draws[:, 0].argsort(), :2]
+    for column, part in enumerate(np.array_split(by_first, side)):
+        cells = np.array_split(part[part[:, 1].argsort()], side)
+        for row, cell in enumerate(reversed(cells)):  # upwards, as on the latent plane
+            codes[row, column, :2] = np.median(cell, axis=0)
+    return codes.reshape(side * side, -1)
 
 
 def _levels(n: int) -> HostArray:
@@ -117,61 +174,152 @@ def _levels(n: int) -> HostArray:
 
 def _draws_along(model: AdversarialAutoencoder, prior: PriorWithParts, n: int) -> HostArray:
     """n draws of the model's prior, at equal steps along it."""
-    return to_host(
-        prior.sample_at(random_stream(model.xp, 0, SAMPLE), model.xp.asarray(_levels(n)))
-    )
+    rng = random_stream(model.xp, 0, SAMPLE)
+    return to_host(prior.sample_at(rng, model.xp.asarray(_levels(n))))
 
 
 def latent(
-    model: AdversarialAutoencoder, images: HostArray, labels: HostArray, label_names: Sequence[str]
+    model: AdversarialAutoencoder,
+    images: HostArray,
+    labels: HostArray | None = None,
+    label_names: Sequence[str] = (),
 ) -> Figure:
-    """The codes of labelled images, coloured by label, over the prior.
+    """The codes of images over the prior, by label if they have any.
 
-    A Gaussian prior is shown as circles of one and two standard deviations, another as grey draws.
-    Only the first two dimensions are shown; a code of one dimension is spread out by label. Raises
-    InvalidInput for a model with categories.
+    A label has a colour, from the eleventh on also a marker, and its name at the median of its
+    codes. A Gaussian prior is shown as circles of one and two standard deviations, another as grey
+    draws. Only the first two dimensions are shown; a code of one dimension is spread out by label.
+    Raises InvalidInput for a model with categories.
     """
     _refuse_categories(model)
     codes, draws = model.encode(images), prior_draws(model).astype(np.float64)
     mean, std = draws.mean(axis=0), draws.std(axis=0)
-    figure = Figure(figsize=(6.6, 5.6), layout="constrained")
-    axes = figure.subplots()
-    x, y = (codes[:, 0], codes[:, 1]) if model.latent > 1 else (codes[:, 0], labels)
-    axes.scatter(x, y, c=labels, s=9, alpha=0.6, **BY_LABEL)
-    dots = [
-        Line2D([], [], color=colormaps["tab10"](k), marker="o", linestyle="")
-        for k in range(len(label_names))  # all of them, even if the images lack some
-    ]
-    axes.legend(dots, label_names, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     if model.latent == 1:
-        axes.set(xlabel="$z_0$", ylabel="label", yticks=range(len(label_names)))
+        heights = np.zeros(len(codes)) if labels is None else labels
+        jitter = np.random.default_rng(0).uniform(-0.3, 0.3, len(codes))
+        points = np.column_stack((codes[:, 0], heights + jitter))
+        figure, axes = _plane(points, labels, label_names, named=False)
+        axes.set(xlabel="$z_0$", ylabel="label")
+        every = max(1, -(-len(label_names) // 30))  # as many as there is room for
+        axes.set_yticks(range(len(label_names))[::every], _texts(label_names[::every]))
         axes.set_title("Encoded test set; lines at the prior's ±1σ, ±2σ")
         for k in (-2, -1, 1, 2):
             axes.axvline(mean[0] + k * std[0], color="black", linestyle="--", linewidth=1)
         return figure
-    axes.set(xlabel="$z_0$", ylabel="$z_1$", aspect="equal")
-    if not isinstance(model.prior, gaussian):
-        x, y = draws[:PRIOR_POINTS, :2].T
-        axes.scatter(x, y, color="lightgrey", s=4, linewidths=0, zorder=0)
+    circles = isinstance(model.prior, gaussian)
+    around = mean[:2] + 2.1 * std[:2] * [[-1], [1]] if circles else draws[:PRIOR_POINTS, :2]
+    figure, axes = _plane(codes[:, :2], labels, label_names, around=around)
+    axes.set(xlabel="$z_0$", ylabel="$z_1$")
+    if not circles:
+        axes.scatter(*around.T, color="lightgrey", s=4, linewidths=0, zorder=0)
         axes.set_title("Encoded test set over draws from the prior")
         return figure
     for k in (1, 2):
         width, height = 2 * k * std[:2]
         axes.add_patch(Ellipse(mean[:2], width, height, fill=False, linestyle="--", linewidth=1))
-        box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
-        axes.text(mean[0], mean[1] + height / 2, f"{k}σ", ha="center", va="center", bbox=box)
+        axes.text(mean[0], mean[1] + height / 2, f"{k}σ", ha="center", va="center", bbox=_BOX)
     axes.set_title("Encoded test set over the prior's 1σ and 2σ")
     return figure
 
 
-def priors(
-    models: Mapping[str, AdversarialAutoencoder], images: HostArray, labels: HostArray
-) -> Figure:
-    """A column for each named model: draws from its prior, codes by label, and a decoded grid.
+_BOX = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
 
-    images, labels: as in `latent`. The draws of a prior with parts are coloured by part: in a model
-    with classes each part has the colour of its label; otherwise there are ten parts. Only the
-    first two dimensions of a code are shown.
+
+def _plane(
+    points: HostArray,
+    labels: HostArray | None,
+    label_names: Sequence[str],
+    *,
+    around: HostArray | None = None,
+    named: bool = True,
+) -> tuple[Figure, Any]:
+    """A figure of planar points by label, with a legend, and the axes of it.
+
+    The axes are square, and show a square that holds all points and `around`, if that is given.
+    named: whether the labels also stand among the points, if there are not too many.
+    """
+    names: list[str] = []
+    if labels is not None:
+        names = _texts(label_names or [str(k) for k in range(max(labels) + 1)])
+    left, bottom, side, top = 0.85, 0.55, 4.75, 0.35  # inches
+    width, height = left + side + 0.15 + _legend_width(names), bottom + side + top
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
+    _scatter(axes, points, labels, size=9 if len(points) <= 3000 else 4)
+    if around is not None:
+        every = np.concatenate((points, around))
+        low, high = every.min(axis=0), every.max(axis=0)
+        (x, y), reach = (low + high) / 2, 0.53 * max(*(high - low), 1e-9)
+        axes.set(xlim=(x - reach, x + reach), ylim=(y - reach, y + reach))
+    if labels is not None and named and len(names) <= 40:
+        for k in np.unique(labels):
+            x, y = np.median(points[labels == k], axis=0)
+            axes.text(x, y, names[k], ha="center", va="center", fontsize=8, bbox=_BOX)
+    _legend(figure, names, (left + side + 0.05) / width)
+    return figure, axes
+
+
+def _legend_style(names: Sequence[str]) -> tuple[int, int]:
+    """(columns, size of the font) of a legend; no columns for more names than there is room for."""
+    columns = -(-len(names) // 25) if len(names) <= 100 else 0
+    return columns, 10 if columns <= 1 else 7
+
+
+def _legend_width(names: Sequence[str]) -> float:
+    """The inches that the legend of labels with these names takes up."""
+    columns, font = _legend_style(names)
+    return columns * (0.45 + 0.0085 * font * max(map(len, names), default=0))
+
+
+def _legend(figure: Figure, names: Sequence[str], left: float) -> None:
+    """A legend of all labels, even if the images lack some, from `left` of the figure's width."""
+    columns, font = _legend_style(names)
+    if columns:
+        dots = [_dot(k) for k in range(len(names))]
+        options = {"frameon": False, "ncols": columns, "fontsize": font, "columnspacing": 1}
+        figure.legend(dots, names, loc="center left", bbox_to_anchor=(left, 0.5), **options)
+
+
+def _scatter(axes: Any, points: HostArray, labels: HostArray | None, size: float) -> None:
+    """Points by label, in a random order, so that no label hides another."""
+    order = np.random.default_rng(0).permutation(len(points))
+    if labels is None:
+        axes.scatter(*points[order].T, color=UNLABELLED, s=size, alpha=0.4, linewidths=0)
+        return
+    colours = np.array(COLOURS)[labels % 10]
+    for tens in np.unique(labels // 10):
+        some = order[labels[order] // 10 == tens]
+        marker = MARKERS[tens % len(MARKERS)]
+        style = {"marker": marker, "s": size * (1 if marker == "o" else 1.5)}
+        axes.scatter(*points[some].T, color=colours[some], alpha=0.5, linewidths=0, **style)
+
+
+def _dot(label: int) -> Line2D:
+    """What stands for a label in a legend."""
+    marker = MARKERS[label // 10 % len(MARKERS)]
+    return Line2D([], [], color=COLOURS[label % 10], marker=marker, linestyle="")
+
+
+def _texts(names: Sequence[str]) -> list[str]:
+    """Names as matplotlib shows them: not too long, and a $ does not begin a formula."""
+    return [textwrap.shorten(name, 20, placeholder="…").replace("$", r"\$") for name in names]
+
+
+def priors(
+    models: Mapping[str, AdversarialAutoencoder],
+    images: HostArray,
+    labels: HostArray | None = None,
+    label_names: Sequence[str] = (),
+    *,
+    size: tuple[int, int] | None = None,
+) -> Figure:
+    """Three panels for each named model: draws from its prior, codes by label, and decoded codes.
+
+    images, labels, label_names: as in `latent`. size: of an image as in `samples`; without one,
+    images that are not square are not decoded. The draws of a prior with parts are coloured by
+    part: in a model with classes each part has the colour of its label; otherwise there are ten
+    parts. Draws of a prior without parts are black. The decoded codes are those of `manifold`.
+    Only the first two dimensions of a code are shown.
 
     Raises InvalidInput if a code has a single dimension.
     """
@@ -180,107 +328,227 @@ def priors(
             raise InvalidInput(
                 f"models must have codes of two or more dimensions, got 1 in {name!r}"
             )
-    figure = Figure(figsize=(2 * len(models), 6.4), layout="constrained")
-    grid = figure.subplots(3, len(models), squeeze=False)
-    for (drawn, encoded, decoded), (name, model) in zip(grid.T, models.items(), strict=True):
+    some = next(iter(models.values()))
+    pictures = size is not None or isqrt(some.visible) ** 2 == some.visible
+    kinds = ("prior", "codes of the test set", "decoded")[: 3 if pictures else 2]
+    across = len(models) if len(models) <= 4 else -(-len(models) // 2)
+    blocks, rows = -(-len(models) // across), len(kinds)
+    names = [] if labels is None else _texts(label_names)
+    beside, height = _legend_width(names), (2.1 * rows + 0.25) * blocks + 0.3  # inches
+    width = 2.15 * across + 0.25 + beside
+    figure = Figure(figsize=(width, height), layout="compressed")
+    engine: Any = figure.get_layout_engine()
+    engine.set(rect=(0, 0, 1 - beside / width, 1))
+    grid = figure.subplots(rows * blocks, across, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for place, (name, model) in enumerate(models.items()):
+        top, column = rows * (place // across), place % across
+        panels = grid[top : top + rows, column]
         n = min(len(images), PRIOR_POINTS)
+        parts: HostArray | None = None
         if isinstance(model.prior, PriorWithParts):
             draws = _draws_along(model, model.prior, n)
-            parts = np.floor((model.classes or 10) * _levels(n))
+            parts = np.floor((model.classes or 10) * _levels(n)).astype(int)
         else:
-            draws, parts = model.sample_prior(n, seed=0), np.full(n, 7)  # grey
+            draws = model.sample_prior(n, seed=0)
         reach = 1.15 * np.abs(draws).max()
-        panels = ((drawn, draws, parts), (encoded, model.encode(images[:n]), labels[:n]))
-        for axes, codes, colours in panels:
-            axes.scatter(codes[:, 0], codes[:, 1], c=colours, s=2, **BY_LABEL)
+        known = None if labels is None else labels[:n]
+        for axes, codes, colours in (
+            (panels[0], draws, parts),
+            (panels[1], model.encode(images[:n]), known),
+        ):
+            _scatter(axes, codes[:, :2], colours, size=2)
             axes.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach))
-            axes.set(xticks=[], yticks=[])
-        decoded.imshow(_canvas(model.decode(_grid(model, 10)), columns=10), **INK)
-        decoded.set(xticks=[], yticks=[], frame_on=False)
-        drawn.set_title(name)
-    for axes, row in zip(grid[:, 0], ("prior", "codes of the test set", "decoded"), strict=True):
-        axes.set_ylabel(row)
+        if pictures:
+            canvas = _canvas(model.decode(_grid(model, 10)), 10, _size(model.visible, size))
+            panels[2].imshow(canvas, **INK)
+            panels[2].set_frame_on(False)
+        for axes, kind in zip(panels, kinds, strict=True):
+            axes.set_axis_on()
+            axes.set(xticks=[], yticks=[], ylabel=kind if column == 0 else "")
+        panels[0].set_title(name)
+    epochs, seeds = ({getattr(m, what) for m in models.values()} for what in ("epoch", "seed"))
+    figure.suptitle(
+        f"{_range(epochs)} epochs, seed {_range(seeds)}; black: a prior without parts", fontsize=10
+    )
+    _legend(figure, names, 1 - beside / width)
     return figure
 
 
-def reconstructions(model: AdversarialAutoencoder, images: HostArray) -> Figure:
+def _range(numbers: set[int]) -> str:
+    return "–".join(map(str, sorted({min(numbers), max(numbers)})))
+
+
+def reconstructions(
+    model: AdversarialAutoencoder, images: HostArray, *, size: tuple[int, int] | None = None
+) -> Figure:
     """Two strips of ten images, each above its reconstructions; one strip if there are under 20.
 
-    images: as in `AdversarialAutoencoder.encode`.
+    images: as in `AdversarialAutoencoder.encode`. size: as in `samples`.
     """
     shown = images[: 20 if len(images) >= 20 else 10]
     originals = unit_interval(checked_rows(shown, model.visible), np.dtype(np.float64))
     pairs = (originals, model.reconstruct(shown))
     strips = [part[i : i + 10] for i in range(0, len(originals), 10) for part in pairs]
-    return image_grid(np.concatenate(strips), columns=min(10, len(originals)))
+    columns = min(10, len(originals))
+    names = ["image", "decoded"] * (len(strips) // 2)
+    return image_grid(np.concatenate(strips), columns=columns, size=size, rows_named=names)
 
 
-def styles(model: CategoricalAutoencoder, images: HostArray) -> Figure:
-    """Ten rows, each an image followed by its style decoded in every category."""
+def styles(
+    model: CategoricalAutoencoder,
+    images: HostArray,
+    label_names: Sequence[str] = (),
+    *,
+    size: tuple[int, int] | None = None,
+) -> Figure:
+    """Ten rows, each an image followed by its style decoded in every category.
+
+    label_names: of the categories, which otherwise have their numbers. size: as in `samples`.
+    """
     k, shown = model.categories, images[:10]
     style = model.encode(shown)[:, k:]
     codes = np.hstack((np.tile(np.eye(k), (len(shown), 1)), np.repeat(style, k, axis=0)))
     decoded = model.decode(codes).reshape(len(shown), k, -1)
     originals = unit_interval(checked_rows(shown, model.visible), decoded.dtype)[:, None]
     rows = np.concatenate((originals, np.zeros_like(originals), decoded), axis=1)
-    return image_grid(rows.reshape(-1, model.visible), columns=k + 2)
+    names = label_names if len(label_names) == k else [str(category) for category in range(k)]
+    return image_grid(
+        rows.reshape(-1, model.visible),
+        columns=k + 2,
+        size=size,
+        columns_named=["image", "", *names],
+        xlabel="the style of the image, decoded in each category; the two are only partly separate",
+    )
 
 
-def clusters(model: CategoricalAutoencoder, images: HostArray) -> Figure:
-    """A row for each category: its head, decoded with style 0, and its ten most certain images."""
-    other_probability, rows = model.other_probability(images), []
+def clusters(
+    model: CategoricalAutoencoder,
+    images: HostArray,
+    labels: HostArray | None = None,
+    label_names: Sequence[str] = (),
+    names: HostArray | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+) -> Figure:
+    """A block for each category: its head, decoded with style 0, and its ten most certain images.
+
+    labels, label_names: as in `latent`. names: the label that each category is named after; if
+    given, an image of another label is framed. Above a block stand the category's name and the
+    number of its images. size: as in `samples`.
+    """
+    others, size = model.other_probability(images), _size(model.visible, size)
     heads = model.decode(np.eye(model.categories, model.code_size))
     pixels = unit_interval(checked_rows(images, model.visible), heads.dtype)
-    for k, head in enumerate(heads):
-        own = np.flatnonzero(other_probability.argmin(axis=1) == k)
-        surest = own[np.argsort(other_probability[own, k])][:10]
+    own = others.argmin(axis=1)
+    texts = _texts(label_names)
+    across = min(3, -(-model.categories // 10)) if model.categories < 60 else 4
+    down = -(-model.categories // across)
+    height = 3.4 / 12 * (size[0] + 2) / (size[1] + 2) + 0.22  # inches; an image takes up 3.4 / 12
+    figure = Figure(figsize=(3.5 * across, min(height, 1.5) * down + 0.1), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False)
+    for axes in grid.T.flat:
+        axes.set_axis_off()
+    for k, axes in zip(range(model.categories), grid.T.flat, strict=False):
+        members = np.flatnonzero(own == k)
+        surest = members[np.argsort(others[members, k])][:10]
         row = np.zeros((12, model.visible))  # blank if the category has fewer
-        row[0], row[2 : 2 + len(surest)] = head, pixels[surest]
-        rows.append(row)
-    return image_grid(np.concatenate(rows), columns=12)
-
-
-def plane(model: CategoricalAutoencoder, images: HostArray, labels: HostArray) -> Figure:
-    """Labelled images among the cluster heads, in the plane, coloured by label."""
-    (x, y), heads = model.embed(images)[:, :2].T, np.eye(model.categories, model.code_size)
-    figure = Figure(figsize=(6.6, 5.6), layout="constrained")
-    axes = figure.subplots()
-    axes.scatter(x, y, c=labels, s=9, alpha=0.6, **BY_LABEL)
-    x, y = model.embed_codes(heads)[:, :2].T
-    marks: list[Any] = [axes.scatter(x, y, c="black", marker="x", label="heads")]
-    marks += [
-        Line2D([], [], color=colormaps["tab10"](k), marker="o", linestyle="", label=str(k))
-        for k in np.unique(labels)
-    ]
-    axes.legend(handles=marks, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    axes.set(xlabel="$e_0$", ylabel="$e_1$", aspect="equal")
-    axes.set_title("Encoded images among the cluster heads")
+        row[0], row[2 : 2 + len(surest)] = heads[k], pixels[surest]
+        axes.imshow(_canvas(row, 12, size), **INK)
+        name = f"category {k}"
+        if names is not None and labels is not None:
+            name = texts[names[k]] if len(texts) else str(names[k])
+            for place, image in enumerate(surest):
+                if labels[image] != names[k]:
+                    corner = (2 + place) * (size[1] + 2) - 1.5, -1.5
+                    frame = Rectangle(corner, size[1] + 2, size[0] + 2, fill=False, color=WRONG)
+                    axes.add_patch(frame).set_clip_on(False)
+        plural = "" if len(members) == 1 else "s"
+        axes.set_title(f"{name}: {len(members):,} image{plural}", fontsize=7, loc="left", pad=2)
     return figure
 
 
-def image_grid(rows: HostArray, *, columns: int) -> Figure:
-    """Square images, (n, side²) in [0, 1], in reading order, with ink dark on white.
+def plane(
+    model: CategoricalAutoencoder,
+    images: HostArray,
+    labels: HostArray | None = None,
+    label_names: Sequence[str] = (),
+) -> Figure:
+    """Images in the plane, by label, among the numbers of the categories at their cluster heads.
 
-    Saved at 100 dots per inch, an image's pixel takes up 2 × 2 pixels. Raises InvalidInput if the
-    images are not square.
+    labels, label_names: as in `latent`.
     """
-    canvas = _canvas(rows, columns)
-    height, width = canvas.shape
-    figure = Figure(figsize=(width / 50, height / 50), dpi=100)
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.imshow(canvas, interpolation="nearest", aspect="auto", **INK)
-    axes.set_axis_off()
+    heads = model.embed_codes(np.eye(model.categories, model.code_size))[:, :2]
+    points = model.embed(images)[:, :2]
+    figure, axes = _plane(points, labels, label_names, around=heads, named=False)
+    for k, (x, y) in enumerate(heads):
+        axes.text(x, y, str(k), ha="center", va="center", weight="bold", bbox=_BOX)
+    axes.set(xlabel="$e_0$", ylabel="$e_1$")
+    axes.set_title("Encoded images; bold: the heads of the categories")
     return figure
 
 
-def _canvas(rows: HostArray, columns: int) -> HostArray:
-    """Square images, (n, side²), set in reading order with two blank pixels between them."""
-    n, side, gap = len(rows), isqrt(rows.shape[1]), 2
-    if side * side != rows.shape[1]:
-        raise InvalidInput(f"images must be square, got {rows.shape[1]} pixels")
-    lines = -(-n // columns)
-    canvas = np.zeros((lines * (side + gap) - gap, columns * (side + gap) - gap))
+def image_grid(
+    rows: HostArray,
+    *,
+    columns: int,
+    size: tuple[int, int] | None = None,
+    xlabel: str = "",
+    ylabel: str = "",
+    rows_named: Sequence[str] = (),
+    columns_named: Sequence[str] = (),
+) -> Figure:
+    """Images, (n, height · width) in [0, 1], in reading order, with ink dark on white.
+
+    size: (height, width); by default the images are square. xlabel, ylabel: below and beside the
+    grid. rows_named, columns_named: beside and above its rows and columns. Saved at 100 dots per
+    inch, a pixel takes up a whole number of dots if an image is small. Raises InvalidInput for
+    images of another size.
+    """
+    height, width = _size(rows.shape[1], size)
+    canvas = _canvas(rows, columns, (height, width))
+    cell = max(height, width) + 2
+    zoom = max(1, round(CELL / cell)) if cell <= 2 * CELL else 2 * CELL / cell
+    zoom = min(zoom, WIDEST / canvas.shape[1])
+    inner = zoom * canvas.shape[1] / 100, zoom * canvas.shape[0] / 100  # inches
+    left = 0.3 * bool(ylabel) + 0.65 * bool(rows_named)
+    bottom, top = 0.35 * bool(xlabel), 0.25 * bool(columns_named)
+    whole = max(left + inner[0], 2.0), max(bottom + inner[1] + top, 0.5)
+    figure = Figure(figsize=whole, dpi=100)
+    box = (left / whole[0], bottom / whole[1], inner[0] / whole[0], inner[1] / whole[1])
+    axes = figure.add_axes(box)
+    how = "nearest" if zoom >= 1 else "antialiased"
+    axes.imshow(canvas, aspect="auto", interpolation=how, **INK)
+    axes.set_frame_on(False)
+    axes.tick_params(length=0, pad=2, labelsize=8)
+    axes.xaxis.tick_top()
+    every = max(1, -(-len(columns_named) // max(1, int(inner[0] / 0.4))))  # as there is room for
+    across = np.arange(len(columns_named)) * (width + 2) + (width - 1) / 2
+    down = np.arange(len(rows_named)) * (height + 2) + (height - 1) / 2
+    axes.set_xticks(across[::every], _texts(columns_named)[::every])
+    axes.set_yticks(down, _texts(rows_named))
+    axes.set_xlabel(xlabel, fontsize=9)
+    axes.xaxis.set_label_position("bottom")
+    axes.set_ylabel(ylabel, fontsize=9)
+    return figure
+
+
+def _size(visible: int, size: tuple[int, int] | None) -> tuple[int, int]:
+    """The (height, width) of images of so many pixels; raises InvalidInput if they have none."""
+    height, width = (isqrt(visible),) * 2 if size is None else size
+    if height * width != visible:
+        rule = "square, or size must be given" if size is None else f"{height} × {width}"
+        raise InvalidInput(f"images must be {rule}, got {visible} pixels")
+    return height, width
+
+
+def _canvas(rows: HostArray, columns: int, size: tuple[int, int]) -> HostArray:
+    """Images set in reading order with two blank pixels between them."""
+    (height, width), gap = size, 2
+    lines = -(-len(rows) // columns)
+    canvas = np.zeros((lines * (height + gap) - gap, columns * (width + gap) - gap))
     for k, row in enumerate(rows):
-        top, left = k // columns * (side + gap), k % columns * (side + gap)
-        canvas[top : top + side, left : left + side] = row.reshape(side, side)
+        top, left = k // columns * (height + gap), k % columns * (width + gap)
+        canvas[top : top + height, left : left + width] = row.reshape(height, width)
     return canvas

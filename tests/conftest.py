@@ -56,7 +56,7 @@ def full_set():
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """A folder with the first few hundred images of the bundled sample, as a user's own data."""
-    sample, folder = npaae.data.mnist_sample(), tmp_path_factory.mktemp("digits")
+    sample, folder = npaae.data.mnist_sample(), tmp_path_factory.mktemp("data") / "digits"
     train = {"train_images": sample.train_images[:300], "train_labels": sample.train_labels[:300]}
     test = {"t10k_images": sample.test_images[:100], "t10k_labels": sample.test_labels[:100]}
     write_set(folder, **train, **test)

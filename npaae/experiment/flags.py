@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeAlias
 from .. import checks
 from ..backend import BACKENDS
 from ..errors import InvalidInput, printable
-from .run import read_config, settings
+from .run import FOUND_BY_NAME, read_config, settings
 
 
 def _checked(convert: Callable[[str], Any], check: Callable[..., Any], *bounds: int) -> Any:
@@ -54,7 +54,8 @@ class Parser(argparse.ArgumentParser):
     def add_data_flags(self, *, sample: bool = False) -> None:
         """Add --data-dir and, if there is a bundled sample, --sample."""
         source = self.add_mutually_exclusive_group()
-        source.add_argument("--data-dir", type="folder", help="folder with the four IDX files")
+        about = "folder or file of the images: IDX, .npz or .npy"
+        source.add_argument("--data-dir", type="folder", metavar="DATA", help=about)
         if sample:
             source.add_argument("--sample", action="store_true", help="use the bundled sample")
 
@@ -126,7 +127,7 @@ def training_flags(
             parser.error(f"--{asked.pop()} needs --out, the folder of the run")
         if "overwrite" not in asked:
             before = _settings_before(given, name, extendable)
-    defaults |= dict.fromkeys(("data_dir", "out"))
+    defaults |= {"dataset": name, **dict.fromkeys(("data_dir", "out"))}
     defaults |= dict.fromkeys(("sample", "resume", "overwrite", "evaluate", "no_progress"), False)
     return argparse.Namespace(**(defaults | before | given))
 
@@ -134,7 +135,7 @@ def training_flags(
 def _settings_before(given: dict[str, Any], name: str, extendable: bool) -> dict[str, Any]:
     """The settings of the run in given["out"]; raises InvalidInput if a flag contradicts."""
     config = read_config(given["out"])
-    if config["name"] != name:
+    if config["name"] != name and (config["settings"] or name not in FOUND_BY_NAME):
         raise InvalidInput(
             f"{given['out']} holds a run of {config['name']}, not of {name}; name another folder"
         )

@@ -4,6 +4,7 @@
     model.npz      the model after the last complete epoch, from which a resumed run continues
     losses.png, samples.png, …     the figures
     config.json    the settings of the run
+    .lock          empty, and locked while a program trains in the folder
 
 Every file is replaced atomically, so you can read it, and stop the run with Ctrl-C, at any time.
 losses.csv is written before model.npz. If a run is killed in between, losses.csv has one row more
@@ -28,16 +29,18 @@ After each of the first five, --resume continues the run, and it ends as if it h
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self, TextIO
 
 import numpy as np
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from .. import __version__, checks, data, parallel
@@ -47,12 +50,8 @@ from ..model import AdversarialAutoencoder
 from ..training import Record
 from .signals import say, uninterrupted
 
-try:
-    import fcntl
-except ImportError:  # on Windows, two runs in one folder are not detected
-    fcntl = None  # type: ignore[assignment]
-
-LOSSES, MODEL, CONFIG = "losses.csv", "model.npz", "config.json"
+STOPPED = (KeyboardInterrupt, BrokenPipeError)  # by the user, who may want to go on
+LOSSES, MODEL, CONFIG, LOCK = "losses.csv", "model.npz", "config.json", ".lock"
 FIGURES = ("losses.png", "samples.png", "manifold.png", "latent.png", "reconstructions.png")
 FIGURES_OF_CATEGORIES = ("style.png", "clusters.png", "plane.png")
 FILES = (LOSSES, MODEL, CONFIG, *FIGURES, *FIGURES_OF_CATEGORIES)
@@ -68,18 +67,19 @@ class Run:
             run.draw()
 
     out: the folder, or None for a new one in runs/. name: of the data set or of the kind of
-    training. epochs, batch_size: of the whole run. data_dir: where the data were found, stored for
-    reopening the run. resume: the model is the one in the folder, and the run continues. overwrite:
-    discard the run in the folder. bar: show a progress bar on a terminal or in a notebook. figures:
-    a function that draws the run's figures, by file name; by default `figures_of_a_run`. more:
-    further settings for config.json.
+    training. epochs, batch_size: of the whole run. resume: the model is the one in the folder, and
+    the run continues. overwrite: discard the run in the folder. bar: show a progress bar on a
+    terminal or in a notebook. figures: a function that draws the run's figures, by file name; by
+    default `figures_of_a_run`. more: further settings for config.json.
 
     However the block ends, losses.csv and model.npz hold every complete epoch. After Ctrl-C,
     SIGTERM or SIGHUP, the figures of the last one are drawn. If several ranks train the model,
-    all enter the block, and only rank 0 writes to the folder.
+    all enter the block, and only rank 0 writes to the folder. An error before the end of the
+    first epoch leaves nothing behind.
 
-    Entering raises InvalidInput if the folder holds another run or is in use by one, or if the run
-    to resume has other data or more epochs; BadFile if its files are damaged; and OSError.
+    Entering raises InvalidInput if the data do not fit the model, if the folder holds another run
+    or is in use by one, or if the run to resume has other data or more epochs; BadFile if its files
+    are damaged; and OSError.
     """
 
     out: Path | None
@@ -88,7 +88,6 @@ class Run:
     dataset: data.Dataset
     epochs: int = field(kw_only=True)
     batch_size: int = field(kw_only=True)
-    data_dir: Path | None = field(default=None, kw_only=True)
     resume: bool = field(default=False, kw_only=True)
     overwrite: bool = field(default=False, kw_only=True)
     bar: bool = field(default=True, kw_only=True)
@@ -101,17 +100,19 @@ class Run:
         if not self._mine:  # another rank writes, prints and draws
             return self
         import_plots()  # if this fails, it fails before the training
+        data.require_usable(self.dataset, self.model.visible)
         self._start, self._drawing_seconds = time.perf_counter(), 0.0
-        self.folder = _new_folder(self.name.lower()) if self.out is None else self.out
+        self.folder = _new_folder(self.name) if self.out is None else self.out
+        made = self.out is None or not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._begun: list[Path] = [self.folder / LOCK, self.folder] if made else []
         with ExitStack() as stack:
+            stack.push(self._undo)
             stack.enter_context(_locked(self.folder))
             self._begin()
             self._exit_stack = stack.pop_all()
-        n, m = len(self.dataset.train_images), len(self.dataset.test_images)
         begin = f"Continuing after {self._epochs_done()}" if self.resume else "Training"
-        where = f"{self.dataset.source}: {n:,} images, {m:,} to test"
-        print(f"{begin} on {where}. Results go to {self.folder}", flush=True)
+        print(f"{begin} on {_described(self.dataset)}. Results go to {self.folder}", flush=True)
         return self
 
     def _begin(self) -> None:
@@ -123,12 +124,16 @@ class Run:
                 f"{self.folder} already holds a run (it has {found[0]}); continue it with "
                 "--resume, discard it with --overwrite, or name another folder with --out"
             )
+        own = [self.folder / name for name in FILES]
+        if not found:
+            self._begun[:0] = own
         remove_partial(self.folder, iter(FILES))
         for _ in range(2):  # is there room for a second file next to the first, as in every epoch?
             self.model.save(self.folder / MODEL)
         self._write_losses(self.history)
         self._write_config()
         if self.overwrite:
+            self._begun[:0] = own  # from here on, the discarded run is lost
             for name in (*FIGURES, *FIGURES_OF_CATEGORIES, "explore.html"):  # of the discarded run
                 (self.folder / name).unlink(missing_ok=True)
 
@@ -184,23 +189,47 @@ class Run:
                     figure.savefig(file, format="png", dpi=100)
         self._drawing_seconds += time.perf_counter() - start
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
         if not self._mine:
             return
-        with self._exit_stack, uninterrupted():
-            if kind is None:
-                elapsed = time.perf_counter() - self._start
-                spent = f"{elapsed:.0f} s, {self._drawing_seconds:.1f} s of it drawing"
-                print(f"{self._epochs_done()} in {spent}. Results are in {self.folder}")
-                return
-            go_on = f"; continue with --resume --out {self.folder}"
-            results = f"{self.folder}{'' if issubclass(kind, Diverged) else go_on}"
-            say(f"Stopped after {self._epochs_done()}. Results are in {results}")
-            if issubclass(kind, (KeyboardInterrupt, BrokenPipeError)):
-                say("Drawing the last whole epoch")
-                # The model in memory may have one epoch more; the saved one is the last of losses.
-                self.model = type(self.model).load(self.folder / MODEL, prior=self.model.prior)
-                self.draw()
+        try:
+            with uninterrupted():
+                self._end(kind)
+        finally:
+            self._exit_stack.__exit__(kind, *error)
+
+    def _end(self, kind: type[BaseException] | None) -> None:
+        """Say how the run ends, and draw it if it has been stopped."""
+        if kind is None:
+            elapsed = time.perf_counter() - self._start
+            spent = f"{elapsed:.0f} s, {self._drawing_seconds:.1f} s of it drawing"
+            print(f"{self._epochs_done()} in {spent}. Results are in {self.folder}")
+            return
+        stopped = issubclass(kind, STOPPED)
+        if not (self.history or stopped or self.resume):
+            say("Stopped before the end of an epoch; nothing is kept")
+            return
+        go_on = f"; continue with --resume --out {self.folder}{self._whose_data()}"
+        results = f"{self.folder}{'' if issubclass(kind, Diverged) else go_on}"
+        say(f"Stopped after {self._epochs_done()}. Results are in {results}")
+        if stopped:
+            say("Drawing the last whole epoch")
+            # The model in memory may have one epoch more; the saved one is the last of losses.
+            self.model = type(self.model).load(self.folder / MODEL, prior=self.model.prior)
+            self.draw()
+
+    def _undo(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Leave nothing behind that counts as a run if nothing was trained."""
+        if kind is None or issubclass(kind, STOPPED) or self.history:
+            return
+        for path in self._begun:
+            with suppress(OSError):
+                path.rmdir() if path == self.folder else path.unlink()
+
+    def _whose_data(self) -> str:
+        """What a program needs to be told to find the data again, if it cannot know."""
+        known = self.dataset.path or self.dataset.name in FOUND_BY_NAME
+        return "" if known else " --data-dir FILE, an .npz archive of the same data"
 
     def _epochs_done(self) -> str:
         return f"{len(self.history)} epoch{'' if len(self.history) == 1 else 's'}"
@@ -215,14 +244,15 @@ class Run:
             file.writelines(f"{','.join(map(str, row))}\n".encode() for row in rows)
 
     def _write_config(self) -> None:
-        xp, python = self.model.xp, sys.version.split()[0]
+        xp, python, path = self.model.xp, sys.version.split()[0], self.dataset.path
         config = {
             "name": self.name,
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "model": self.model.config,
             "data": self.dataset.source,
-            "data_dir": None if self.data_dir is None else str(self.data_dir.absolute()),
+            "dataset": self.dataset.name,
+            "data_dir": str(path.absolute()) if path else None,
             "data_sha256": _sha256(self.dataset),
             "settings": self.more,
             "train_images": len(self.dataset.train_images),
@@ -247,8 +277,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         for name in ("epochs", "batch_size"):
             checks.integer(name, config[name], 1)
         Path(config["data_dir"] or "")
-        kinds: dict[str, type] = {"name": str, "data": str, "data_sha256": str, "backend": str}
-        kinds |= {"model": dict, "settings": dict}
+        texts = ("name", "data", "dataset", "data_sha256", "backend")
+        kinds = {**dict.fromkeys(texts, str), "model": dict, "settings": dict}
         if wrong := [name for name, kind in kinds.items() if not isinstance(config[name], kind)]:
             raise ValueError(f"{wrong[0]} has the wrong type")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -262,7 +292,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     names = ("hidden", "latent", "lr_reconstruction", "lr_regularization", "dtype", "seed")
     return {
         **{name: model.get(name) for name in names},
-        **{name: config[name] for name in ("epochs", "batch_size", "backend")},
+        **{name: config[name] for name in ("epochs", "batch_size", "backend", "dataset")},
         "prior_std": dict(model.get("prior") or {}).get("std"),
         "data_dir": None if data_dir is None else Path(data_dir),
         "sample": config["data_sha256"] == _sha256(data.mnist_sample()),
@@ -270,25 +300,42 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+FOUND_BY_NAME = ("MNIST", "Fashion-MNIST")
+
+
 def load_data(name: str, data_dir: Path | None = None, *, sample: bool = False) -> data.Dataset:
-    """The data set "MNIST" or "Fashion-MNIST", from `data_dir` or wherever it is found.
+    """The data set in `data_dir`, whatever it is, or "MNIST" or "Fashion-MNIST" by its name.
 
     With `sample` it is the bundled sample of MNIST. The sample also replaces MNIST, with a message,
-    if MNIST is neither found nor can be downloaded, unless a folder was given.
+    if MNIST is neither found nor can be downloaded.
     """
+    if data_dir is not None:
+        return data.load(data_dir)
     if sample:
         return data.mnist_sample()
-    loaders = {"MNIST": data.mnist, "Fashion-MNIST": data.fashion_mnist}
-    if name not in loaders:
-        raise InvalidInput(f"name must be one of {', '.join(loaders)}, got {name!r}")
+    if name not in FOUND_BY_NAME:
+        raise InvalidInput(f"--data-dir must name the folder or file of the data set {name}")
     try:
         with parallel.rank_0_first():
-            return loaders[name](data_dir)
+            return data.mnist() if name == "MNIST" else data.fashion_mnist()
     except Unavailable as error:
-        if name != "MNIST" or data_dir is not None:
+        if name != "MNIST":
             raise
         print(f"Using the bundled sample of MNIST, because {error}", file=sys.stderr)
         return data.mnist_sample()
+
+
+def _described(dataset: data.Dataset) -> str:
+    """What the user should know of the data before training."""
+    n, m, classes = len(dataset.train_images), len(dataset.test_images), len(dataset.label_names)
+    labels = f"{classes} label{'' if classes == 1 else 's'}" if classes else "no labels"
+    text = f"{dataset.source}: {n:,} images, {m:,} to test, {labels}"
+    *height, width = dataset.train_images.shape[1:]
+    if not height:
+        size = dataset.image_size
+        drawn = f"as {size[0]} × {size[1]} images" if size else "by their codes only"
+        text += f", rows of {width} drawn {drawn}"
+    return text
 
 
 def reopen(
@@ -312,7 +359,7 @@ def reopen(
     if data_dir is None and not sample:
         before = settings(config)
         data_dir, sample = before["data_dir"], before["sample"]
-    dataset = load_data(config["name"], data_dir, sample=sample)
+    dataset = load_data(config["dataset"], data_dir, sample=sample)
     check_run(folder, model, dataset)
     return config, model, dataset
 
@@ -335,9 +382,11 @@ def check_run(folder: Path, model: AdversarialAutoencoder, dataset: data.Dataset
 def _sha256(dataset: data.Dataset) -> str:
     """The digest of the images and labels: a data set may move between runs, but not change."""
     digest = hashlib.sha256()
-    for array in dataset[:4]:
+    for array in (array for array in dataset[:4] if array is not None):
+        if array.ndim == 1:  # labels, whose type does not matter
+            array = array.astype(np.min_scalar_type(array.max()))
         digest.update(f"{array.shape}".encode())
-        digest.update(array.data)
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
@@ -374,9 +423,9 @@ def _columns(model: AdversarialAutoencoder) -> list[str]:
 
 def _new_folder(name: str) -> Path:
     """Create the first of runs/name-1, runs/name-2, … that does not exist, and return it."""
-    number = 1
+    stem, number = re.sub(r"[^\w.-]+", "-", name.lower()), 1
     while True:
-        folder = Path("runs") / f"{name}-{number}"
+        folder = Path("runs") / f"{stem}-{number}"
         try:
             folder.mkdir(parents=True)
             return folder
@@ -386,15 +435,17 @@ def _new_folder(name: str) -> Path:
 
 def figures_of_a_run(run: Run) -> dict[str, Any]:
     """The figures of a run of `AdversarialAutoencoder`, by file name."""
-    plots, model, images = import_plots(), run.model, run.dataset.test_images
-    figures = (
-        plots.losses(run.history),
-        plots.samples(model),
-        plots.manifold(model),
-        plots.latent(model, images, run.dataset.test_labels, run.dataset.label_names),
-        plots.reconstructions(model, images),
-    )
-    return dict(zip(FIGURES, figures, strict=True))
+    plots, model, dataset = import_plots(), run.model, run.dataset
+    images, size = dataset.test_images, dataset.image_size
+    drawn = {
+        "losses.png": plots.losses(run.history, model),
+        "latent.png": plots.latent(model, images, dataset.test_labels, dataset.label_names),
+    }
+    if size is not None:
+        drawn["samples.png"] = plots.samples(model, size=size)
+        drawn["manifold.png"] = plots.manifold(model, size=size)
+        drawn["reconstructions.png"] = plots.reconstructions(model, images, size=size)
+    return drawn
 
 
 def import_plots() -> ModuleType:
@@ -410,17 +461,11 @@ def import_plots() -> ModuleType:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Lock the folder for this run until the block or the process ends."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
+        with FileLock(folder / LOCK, blocking=False):
+            yield
+    except Timeout as error:
         raise InvalidInput(f"{folder} is in use by another run; name another folder") from error
-    finally:
-        os.close(descriptor)
 
 
 def _can_show_a_bar(stream: TextIO | None) -> bool:

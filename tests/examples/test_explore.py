@@ -128,7 +128,7 @@ def test_a_second_page_replaces_the_first_whole(explored, html):
     path.write_text(html + "the end of a longer page", encoding="utf-8")
     assert run_here(explored[0], example="explore.py").returncode == 0
     assert path.read_text(encoding="utf-8") == html
-    assert not list(explored[0].glob(".*"))
+    assert not list(explored[0].glob(".*.partial"))
 
 
 def test_a_code_that_is_not_a_plane_is_refused(dataset):

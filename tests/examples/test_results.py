@@ -40,7 +40,7 @@ def table(process):
 
 def test_the_table_has_mean_and_standard_deviation_over_the_runs(two_runs):
     process = run_here(*two_runs, example="results.py")
-    heading = "| MNIST, 2 epochs, seeds 1, 2 | mean ± standard deviation |\n|---|---|\n"
+    heading = "| digits, 2 epochs, seeds 1, 2 | mean ± standard deviation |\n|---|---|\n"
     assert process.stdout.startswith(heading)
     losses = [float(rows(folder)[-1]["reconstruction"]) for folder in two_runs]
     mean_and_deviation = [f"{np.mean(losses):.3f}", f"{np.std(losses, ddof=1):.3f}"]

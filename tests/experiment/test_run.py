@@ -73,17 +73,17 @@ def test_the_losses_are_the_records_of_training_column_by_column(finished, digit
 
 def test_the_model_is_the_one_that_was_trained_and_the_configuration_is_its_own(finished, digits):
     config, model = json.loads((finished[0] / "config.json").read_text()), saved_model(finished[0])
-    assert (config["name"], config["epochs"], config["batch_size"]) == ("MNIST", 3, 100)
+    assert (config["name"], config["epochs"], config["batch_size"]) == ("digits", 3, 100)
     assert (model.epoch, model.config["hidden"]) == (3, (32, 16))
     assert config["model"] == json.loads(json.dumps(model.config))
-    assert (config["data"], config["data_dir"]) == (f"MNIST from {digits}", str(digits))
+    assert (config["data"], config["data_dir"]) == (f"digits from {digits}", str(digits))
     assert (config["train_images"], config["test_images"]) == (300, 100)
     assert config["versions"]["numpy"] == np.__version__
 
 
 def test_a_log_says_where_the_results_are_and_has_one_line_per_epoch(finished):
     first, *epochs, last = finished[1].stdout.splitlines()
-    assert first.endswith(f"300 images, 100 to test. Results go to {finished[0]}")
+    assert first.endswith(f"300 images, 100 to test, 10 labels. Results go to {finished[0]}")
     pattern = r"epoch \d/3  reconstruction 0\.\d{4}  discriminator \d\.\d{4}  generator \d.*"
     assert [bool(re.fullmatch(pattern, line)) for line in epochs] == [True] * 3
     drawing = r"3 epochs in \d+ s, \d+\.\d s of it drawing\. Results are in .*"
@@ -247,10 +247,70 @@ def test_an_epoch_that_could_not_be_saved_is_not_counted(monkeypatch, tmp_path, 
     with suppress(CannotWrite), a_run(tmp_path) as run:
         monkeypatch.setattr(run.model, "save", fail)
         run.record(a_record(1))
-    assert capsys.readouterr().out.splitlines()[-1].startswith("Stopped after 0 epochs.")
+    assert capsys.readouterr().out.splitlines()[-1].endswith("nothing is kept")
+    assert files(tmp_path) == set()
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_an_error_before_the_first_epoch_leaves_nothing_behind(tmp_path, existed):
+    folder = tmp_path / "run"
+    if existed:
+        folder.mkdir()
+        (folder / "notes").touch()
+    with suppress(InvalidInput), a_run(folder) as run:
+        assert (folder / "model.npz").exists()
+        npaae.train(run.model, np.zeros((3, 7)))
+    assert (files(folder) == {"notes"}) if existed else not folder.exists()
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 4, 3), dtype=np.uint8)
+BAD_DATA = {
+    "other pixels": {"train_images": IMAGES[:, 1:]},
+    "a mask": {"train_images": IMAGES // 128},
+    "no test images": {"test_images": None},
+    "test images of other pixels": {"test_images": IMAGES[:, 1:]},
+    "labels of another number": {"train_labels": np.zeros(3, int)},
+    "labels beyond their names": {"test_labels": np.full(40, 2)},
+    "labels as text": {"train_labels": np.array(["a"] * 40)},
+    "labels as floats": {"train_labels": np.zeros(40)},
+}
+
+
+@pytest.mark.parametrize("bad", BAD_DATA.values(), ids=BAD_DATA)
+def test_data_that_do_not_fit_are_refused_before_there_is_a_folder(tmp_path, bad):
+    dataset = npaae.data.dataset(IMAGES, np.arange(40) % 2, IMAGES, np.arange(40) % 2)
+    model = npaae.AdversarialAutoencoder(hidden=(4,), visible=12)
+    options = {"epochs": 1, "batch_size": 10}
+    with (
+        pytest.raises(InvalidInput),
+        Run(tmp_path / "run", "mine", model, dataset._replace(**bad), **options),
+    ):
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 # Continuing
+
+
+@pytest.mark.parametrize("labels", [None, np.arange(40) % 3])
+def test_a_run_of_any_data_set_is_continued_as_it_advises(tmp_path, capsys, labels):
+    """By `mnist.py`, and data in memory from an archive of them."""
+    dataset = npaae.data.dataset(IMAGES, labels, name="mine")
+    model = npaae.AdversarialAutoencoder(hidden=(4,), visible=12)
+    a_run = Run(tmp_path / "run", "an idea", model, dataset, epochs=2, batch_size=10)
+    tested = {"test_images": dataset.test_images, "epochs": 1}
+    with suppress(KeyboardInterrupt), a_run as run:
+        run.record(next(npaae.train(model, dataset.train_images, **tested)))
+        raise KeyboardInterrupt
+    advice = f"--resume --out {tmp_path / 'run'} --data-dir "
+    assert advice in capsys.readouterr().out
+    kinds = ("x_train", "y_train", "x_test", "y_test")
+    arrays = {kind: array for kind, array in zip(kinds, dataset, strict=False) if array is not None}
+    np.savez(tmp_path / "mine.npz", **arrays)
+    again = (*advice.split(), tmp_path / "mine.npz", "--epochs", 2)
+    assert run_here(*again).returncode == 0
+    assert saved_model(tmp_path / "run").epoch == 2
+    assert files(tmp_path / "run") == FILES
 
 
 def test_a_resumed_run_equals_one_that_never_stopped_bit_for_bit(finished, digits, tmp_path):
@@ -258,7 +318,7 @@ def test_a_resumed_run_equals_one_that_never_stopped_bit_for_bit(finished, digit
     first = run("--data-dir", digits, "--epochs", 1, "--hidden", 32, 16, "--out", folder)
     second = run("--resume", "--epochs", 3, "--out", folder)
     assert (first.returncode, second.returncode, second.stderr) == (0, 0, "")
-    assert second.stdout.startswith(f"Continuing after 1 epoch on MNIST from {digits}: ")
+    assert second.stdout.startswith(f"Continuing after 1 epoch on digits from {digits}: ")
     assert "epoch 1/3" not in second.stdout
     assert "epoch 2/3" in second.stdout
     assert_equal_runs(folder, finished[0])
@@ -428,8 +488,9 @@ def test_a_folder_that_cannot_be_made_is_refused_before_training(digits, tmp_pat
 @running.linux
 def test_a_full_disk_is_found_before_training(digits, tmp_path):
     process = run("--data-dir", digits, "--out", tmp_path / "run", preexec_fn=no_files(0))
-    assert_refused(process, 1, f"{tmp_path / 'run' / 'model.npz'} cannot be written")
+    assert_refused(process, 1, f"{tmp_path / 'run'}")
     assert process.stdout == ""
+    assert not (tmp_path / "run").exists()
 
 
 @running.linux
@@ -451,13 +512,12 @@ def test_a_disk_that_fills_up_leaves_the_last_whole_epoch_to_continue_from(digit
     assert files(folder) == FILES
 
 
-def test_training_that_diverges_is_one_sentence_and_keeps_the_last_whole_epoch(digits, tmp_path):
+def test_training_that_diverges_at_once_is_one_sentence_and_leaves_nothing(digits, tmp_path):
     small = ("--data-dir", digits, "--epochs", 2, "--hidden", 8, "--out", tmp_path / "run")
     process = run_here("--prior-std", 1e38, *small)
     assert_refused(process, 1, "training diverged in epoch 1, step", "discriminator loss")
-    last = process.stdout.splitlines()[-1]
-    assert last == f"Stopped after 0 epochs. Results are in {tmp_path / 'run'}"
-    assert saved_model(tmp_path / "run").epoch == 0
+    assert process.stdout.splitlines()[-1].endswith("nothing is kept")
+    assert not (tmp_path / "run").exists()
 
 
 def test_settings_that_matplotlib_refuses_are_one_sentence_before_training(digits, tmp_path):
@@ -482,7 +542,7 @@ def test_a_users_matplotlib_style_does_not_change_the_pictures(finished, copied,
 
 def test_a_run_is_reopened_with_its_model_and_its_data(finished, digits):
     config, model, dataset = reopen(finished[0])
-    assert (config["name"], model.epoch, dataset.source) == ("MNIST", 3, f"MNIST from {digits}")
+    assert (config["name"], model.epoch, dataset.source) == ("digits", 3, f"digits from {digits}")
 
 
 def test_a_run_on_the_sample_is_reopened_without_being_told(tmp_path):
@@ -503,8 +563,10 @@ def test_a_folder_with_files_of_two_runs_is_not_reopened(copied):
         reopen(copied)
 
 
-def test_a_run_on_unknown_data_is_not_reopened(copied):
-    text = (copied / "config.json").read_text()
-    (copied / "config.json").write_text(text.replace('"name": "MNIST"', '"name": "CIFAR"'))
-    with pytest.raises(InvalidInput, match="CIFAR"):
+def test_a_run_on_data_that_no_name_finds_asks_for_their_folder(copied, digits):
+    config = json.loads((copied / "config.json").read_text())
+    config |= {"dataset": "mine", "data_dir": None}
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InvalidInput, match=r"--data-dir .* mine"):
         reopen(copied)
+    assert reopen(copied, digits)[0] == config
