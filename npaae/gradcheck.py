@@ -62,7 +62,7 @@ import numpy as np
 from .backend import HostArray as Array
 from .checks import positive
 from .errors import InvalidInput, UserError
-from .layers import named_parameters
+from .layers import declared
 
 Function: TypeAlias = Callable[[Array], Any]
 
@@ -181,7 +181,7 @@ def parameters(layer: Any, x: Array, *, seed: int | None = 0) -> dict[str, Error
         y, cache = forward(x)
         dy = _cotangent(y, seed)
         checked = []
-        for label, owner, name in named_parameters(layer):
+        for label, owner, name in declared(layer, "parameters"):
             value = getattr(owner, name)
             _require_point(label, value)
             if not hasattr(owner, f"d{name}"):
@@ -189,8 +189,10 @@ def parameters(layer: Any, x: Array, *, seed: int | None = 0) -> dict[str, Error
             gradient = getattr(owner, f"d{name}")
             gradient[...] = nan
             checked.append((label, value, gradient))
-        write = layer.backward if hasattr(layer, "layers") else layer.parameter_gradients
-        write(dy.copy(), cache)
+        if hasattr(layer, "layers"):
+            layer.backward(dy.copy(), cache)
+        elif checked:
+            layer.parameter_gradients(dy.copy(), cache)
         checked = [(label, value, gradient.copy()) for label, value, gradient in checked]
         for label, value, gradient in checked:
 
@@ -202,7 +204,9 @@ def parameters(layer: Any, x: Array, *, seed: int | None = 0) -> dict[str, Error
             else:
                 rng = np.random.default_rng([seed or 0, 2])
                 directions = (rng.standard_normal(value.shape) for _ in range(DIRECTIONS))
-                errors[label] = max(along(f, value, gradient, v) for v in directions)
+                displacements = (STEP * v / np.abs(v).max() for v in directions)
+                probe = _Probe(f, value, gradient, None)
+                errors[label] = probe.check(((), displacement) for displacement in displacements)
     return errors
 
 
@@ -396,7 +400,7 @@ def _jumps(looks: list[_Look]) -> bool:
     """Whether a limit of f differs from f(x) by the same at each of three steps."""
     gaps = np.array([look.gaps for look in looks])  # (3, 2)
     least = np.abs(gaps).min(axis=0)
-    is_same = np.ptp(gaps, axis=0) <= 0.05 * least
+    is_same = np.ptp(gaps, axis=0) <= 0.02 * least
     rounding = max(look.rounding * look.step for look in looks)
     return len(looks) == 3 and bool((is_same & (least > 100 * rounding)).any())
 
@@ -407,11 +411,17 @@ def _frozen(layer: Any, seed: int | None) -> Iterator[Callable[..., Any]]:
 
     Before every pass, and at the end, all that the layer and its parts declare is restored.
     """
-    kept = [(*at, getattr(*at), np.copy(getattr(*at))) for at in _declared(layer)]
+    owned = [
+        (owner, prefix + name)
+        for kind, prefix in (("parameters", ""), ("parameters", "d"), ("statistics", ""))
+        for _, owner, name in declared(layer, kind)
+        if hasattr(owner, prefix + name)
+    ]
+    kept = [(*place, getattr(*place), np.copy(getattr(*place))) for place in owned]
 
     def restore() -> None:
-        for part, name, value, before in kept:
-            setattr(part, name, value)
+        for owner, name, value, before in kept:
+            setattr(owner, name, value)
             if value.flags.writeable:
                 value[...] = before
 
@@ -425,16 +435,6 @@ def _frozen(layer: Any, seed: int | None) -> Iterator[Callable[..., Any]]:
         yield forward
     finally:
         restore()
-
-
-def _declared(layer: Any) -> Iterator[tuple[Any, str]]:
-    """(layer, name) of all that a layer and its parts declare, and of the gradients."""
-    parameters = getattr(layer, "parameters", ())
-    gradients = [f"d{name}" for name in parameters if hasattr(layer, f"d{name}")]
-    for name in (*parameters, *gradients, *getattr(layer, "statistics", ())):
-        yield layer, name
-    for part in getattr(layer, "layers", ()):
-        yield from _declared(part)
 
 
 def _cotangent(y: Array, seed: int | None) -> Array:
