@@ -1,0 +1,61 @@
+"""Print what each departure from the report's published setting does, from finished runs.
+
+The runs are of `report.py`, on one data set and of equally many epochs: some as its author ran it,
+and others with --departure, --batch-size, --hidden or --prior-std. A row is the mean over the seeds
+of one setting, and ± is their standard deviation.
+"""
+
+from typing import Any
+
+import numpy as np
+from report import DEPARTURES, LOSSES  # in the same folder
+
+from npaae import InvalidInput, metrics
+from npaae.experiment import Parser, launch, read_config, read_history, reopen
+
+PUBLISHED = {"departure": "none", "batch size": 256, "hidden": (1000, 1000), "prior's std": 5.0}
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("runs", type="folder", nargs="+", metavar="RUN_DIR", help="a finished run")
+    parser.add_data_flags()
+    flags = parser.parse_args()
+    rows: dict[str, list[Any]] = {}
+    kinds = set()
+    for folder in flags.runs:
+        config = read_config(folder)
+        departure = config["settings"].get("departure")
+        if departure not in DEPARTURES:
+            raise InvalidInput(
+                f"{folder} must hold a run of report.py, got one of {config['name']}"
+            )
+        kind = DEPARTURES[departure]
+        _, model, dataset = reopen(folder, flags.data_dir, kind=kind)
+        kinds.add((config["name"], model.epoch))
+        if len(kinds) > 1:
+            raise InvalidInput(f"{folder} must have the data set and the epochs of the other runs")
+        setting = {
+            "departure": departure,
+            "batch size": config["batch_size"],
+            "hidden": model.config["hidden"],
+            "prior's std": getattr(model.prior, "std", None),
+        }
+        differs = [f"{k} {v}" for k, v in setting.items() if v != PUBLISHED[k]]
+        last, n = read_history(folder, model)[-1], len(dataset.test_images)
+        draws = model.sample_prior(n, seed=1)
+        energy = metrics.energy_test(model.encode(dataset.test_images), draws).distance
+        losses = [getattr(last, loss) for loss in LOSSES]
+        label = ", ".join(differs) or "as published"
+        rows.setdefault(label, []).append([*losses, last.test_reconstruction, energy])
+
+    print("| setting | seeds | " + " | ".join([*LOSSES, "test BCE", "energy distance"]) + " |")
+    print("|---|--:|" + "--:|" * 5)
+    for label, values in rows.items():
+        means, spreads = np.mean(values, axis=0), np.std(values, axis=0, ddof=len(values) > 1)
+        cells = [f"{m:.4f} ± {s:.4f}" for m, s in zip(means, spreads, strict=True)]
+        print(f"| {label} | {len(values)} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    launch(main)

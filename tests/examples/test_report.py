@@ -1,0 +1,206 @@
+"""The report's experiment: the facts of its author's code, and the programs that repeat it."""
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+import npaae
+from npaae import AdversarialAutoencoder, gradcheck
+from npaae.layers import Dense, Dropout, ReLU
+
+from ..running import FILES, assert_equal_runs, assert_refused, files, rows, run_here
+
+import report  # isort: skip  # an example
+
+X = np.random.default_rng(1).random((6, 9))
+
+
+@pytest.fixture
+def published():
+    def make(kind=report.Published, **options):
+        return kind(hidden=(7, 5), visible=9, dtype="float64", seed=3, **options)
+
+    return make
+
+
+# The model
+
+
+def test_only_the_decoders_second_layer_has_no_relu(published):
+    dense = [Dense, ReLU, Dropout, Dense, ReLU, Dropout, Dense]
+    networks = published().networks()
+    kinds = [[type(layer) for layer in network.layers] for network in networks]
+    assert kinds == [dense, [Dense, ReLU, Dropout, Dense, Dropout, Dense], dense]
+
+
+def codes_seen(model):
+    """The codes that phases 2 and 3 receive in one step, and the encoder's own, dropout off.
+
+    The encoder is as it is after phase 1 in both phases.
+    """
+    seen, phase_2, phase_3 = {}, model.discriminator_gradient, model.generator_gradient
+
+    def discriminator_gradient(codes, rng):
+        seen["2"], seen["off"] = codes, model.encoder.forward(X)[0]
+        return phase_2(codes, rng)
+
+    def generator_gradient(codes, caches, rng):
+        seen["3"] = codes
+        return phase_3(codes, caches, rng)
+
+    model.discriminator_gradient = discriminator_gradient
+    model.generator_gradient = generator_gradient
+    model.step(X, np.random.default_rng(0))
+    return seen
+
+
+def test_dropout_is_off_in_the_codes_of_phase_2(published):
+    seen = codes_seen(published())
+    np.testing.assert_array_equal(seen["2"], seen["off"])
+
+
+def test_dropout_is_on_in_the_codes_of_phase_3(published):
+    seen = codes_seen(published())
+    assert not np.array_equal(seen["3"], seen["off"])
+
+
+def test_with_its_departure_dropout_is_on_in_phase_2_in_a_pass_of_its_own(published):
+    seen = codes_seen(published(report.WithDropout))
+    assert not np.array_equal(seen["2"], seen["off"])
+    assert not np.array_equal(seen["2"], seen["3"])
+
+
+def test_with_its_departure_the_decoder_mirrors_the_encoder(published):
+    _, decoder, _ = published(report.WithReLU).networks()
+    assert sum(isinstance(layer, ReLU) for layer in decoder.layers) == 2
+
+
+def test_one_pass_and_relu_together_are_the_models_of_mnist_py(published):
+    class Both(report.OnePass, report.WithReLU):
+        """Both departures that its text has."""
+
+    ours, default = published(Both), published(AdversarialAutoencoder)
+    for model in (ours, default):
+        model.step(X, np.random.default_rng(0))
+    np.testing.assert_array_equal(ours.theta, default.theta)
+
+
+@pytest.mark.parametrize("phase", ["reconstruction", "discriminator", "generator"])
+def test_the_gradients_of_the_three_phases_are_those_of_its_losses(published, phase):
+    model = published()
+    adam = model.adams()[f"{phase}_adam"]
+    codes, _ = model.encoder.forward(X)
+
+    def loss(parameters):
+        adam.parameters[:] = parameters
+        rng = np.random.default_rng(4)
+        if phase == "reconstruction":
+            return model.reconstruction_gradient(X, rng)
+        if phase == "discriminator":
+            return model.discriminator_gradient(codes, rng)
+        return model.generator_gradient(*model.encoder.forward(X, rng), rng)
+
+    start = adam.parameters.copy()
+    loss(start)
+    direction = np.random.default_rng(5).standard_normal(start.size)
+    assert gradcheck.along(loss, start, adam.gradient.copy(), direction) < 1e-6
+
+
+# The curves
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "first", "last"),
+    [
+        ("MNIST", 100, (0.2455, 0.653, 1.875), (0.1852, 1.321, 0.7807)),
+        ("Fashion-MNIST", 50, (0.3702, 0.366, 1.905), (0.2884, 0.5157, 2.2595)),
+    ],
+)
+def test_the_reports_curves_have_a_row_for_each_epoch(name, epochs, first, last):
+    curves = report.read_curves(name)
+    assert curves["epoch"].tolist() == list(range(1, epochs + 1))
+    for row, expected in ((curves[0], first), (curves[-1], last)):
+        np.testing.assert_allclose([row[loss] for loss in report.LOSSES], expected, rtol=1e-9)
+
+
+def test_the_table_has_the_epochs_that_both_have(capsys):
+    curves = report.read_curves("Fashion-MNIST")
+    record = npaae.Record(1, 0.1, 0.2, 0.3, None, (), (), 0.0)
+    report.print_table(curves, [record._replace(epoch=i) for i in range(1, 61)])
+    _, _, *lines = capsys.readouterr().out.splitlines()
+    assert [int(line.split("|")[1]) for line in lines] == [1, 2, 5, 10, 25, 50]
+    assert lines[0] == "| 1 | 0.3702 / 0.3660 / 1.9050 | 0.1000 / 0.2000 / 0.3000 |"
+
+
+# The programs
+
+SMALL = ("--epochs", 2, "--hidden", 8, 6, "--batch-size", 100, "--no-progress")
+
+
+@pytest.fixture(scope="module")
+def run_of_report(digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report") / "run"
+    arguments = (*SMALL, "--data-dir", digits, "--out", folder)
+    return folder, run_here(*arguments, example="report.py")
+
+
+def test_it_leaves_the_files_of_a_run_and_prints_the_table(run_of_report):
+    folder, process = run_of_report
+    assert (process.returncode, process.stderr) == (0, "")
+    assert files(folder) == FILES
+    assert process.stdout.splitlines()[-2].startswith("| 1 | 0.2455 / 0.6530 / 1.8750 | ")
+
+
+def test_its_losses_are_those_of_the_published_model(run_of_report, digits):
+    folder, _ = run_of_report
+    images = npaae.data.mnist(digits)
+    model = report.Published(hidden=(8, 6))
+    *_, record = npaae.train(
+        model, images.train_images, test_images=images.test_images, epochs=2, batch_size=100
+    )
+    assert float(rows(folder)[-1]["generator"]) == record.generator
+
+
+def test_a_resumed_run_ends_as_if_it_had_never_stopped(run_of_report, digits, tmp_path):
+    half = (*SMALL, "--data-dir", digits, "--out", tmp_path / "run")
+    assert run_here(*half, "--epochs", 1, example="report.py").returncode == 0
+    resume = ("--resume", "--epochs", 2, "--no-progress", "--out", tmp_path / "run")
+    assert run_here(*resume, example="report.py").returncode == 0
+    assert_equal_runs(run_of_report[0], tmp_path / "run")
+
+
+def test_another_program_does_not_resume_it(run_of_report):
+    process = run_here("--resume", "--out", run_of_report[0])
+    assert_refused(process, 2, "report-mnist")
+
+
+def test_it_is_evaluated_as_what_it_is(run_of_report):
+    folder, _ = run_of_report
+    process = run_here("--evaluate", "--out", folder, example="report.py")
+    assert (process.returncode, process.stderr) == (0, "")
+    test_loss = float(rows(folder)[-1]["test_reconstruction"])
+    assert f"| {test_loss:.3f} |" in process.stdout
+
+
+def test_departures_are_compared_setting_by_setting(run_of_report, digits, tmp_path):
+    with_relu, other_seed = tmp_path / "relu", tmp_path / "seed"
+    options = (*SMALL, "--data-dir", digits)
+    for folder, option in ((with_relu, ("--departure", "relu")), (other_seed, ("--seed", 1))):
+        assert run_here(*options, *option, "--out", folder, example="report.py").returncode == 0
+    runs = (run_of_report[0], with_relu, other_seed)
+    process = run_here(*runs, example="departures.py")
+    assert (process.returncode, process.stderr) == (0, "")
+    _, _, *lines = process.stdout.splitlines()
+    assert [line.split("|")[2].strip() for line in lines] == ["2", "1"]
+    assert "departure relu" in lines[1]
+    mean = np.mean([float(rows(folder)[-1]["generator"]) for folder in (runs[0], runs[2])])
+    assert f"| {mean:.4f} ± " in lines[0]
+
+
+def test_departures_refuse_a_run_of_another_program(finished):
+    assert_refused(run_here(finished[0], example="departures.py"), 2, "report.py")
+
+
+def test_the_losses_are_drawn_beside_the_reports_curves(run_of_report):
+    picture = matplotlib.image.imread(run_of_report[0] / "losses.png")
+    assert (picture[..., :3].max(axis=2) < 0.2).sum() > 1000  # dashed black lines, and text
