@@ -184,16 +184,12 @@ def parameters(layer: Any, x: Array, *, seed: int | None = 0) -> dict[str, Error
         for label, owner, name in declared(layer, "parameters"):
             value = getattr(owner, name)
             _require_point(label, value)
-            if not hasattr(owner, f"d{name}"):
-                setattr(owner, f"d{name}", np.empty_like(value))
-            gradient = getattr(owner, f"d{name}")
-            gradient[...] = nan
-            checked.append((label, value, gradient))
+            setattr(owner, f"d{name}", np.full_like(value, nan))
+            checked.append((label, value, getattr(owner, f"d{name}")))
         if hasattr(layer, "layers"):
             layer.backward(dy.copy(), cache)
         elif checked:
             layer.parameter_gradients(dy.copy(), cache)
-        checked = [(label, value, gradient.copy()) for label, value, gradient in checked]
         for label, value, gradient in checked:
 
             def f(changed: Array, value: Array = value) -> Any:

@@ -940,6 +940,35 @@ def test_a_gradient_that_is_not_written_into_its_array_has_error_inf(rng):
     assert set(gradcheck.parameters(layer, rng.standard_normal((4, 3))).values()) == {np.inf}
 
 
+def test_parameters_are_checked_with_dropout_on(point, rng):
+    class Cubed(Dropout):
+        def backward(self, dy, cache):
+            return dy if cache is None else super().backward(dy, cache) ** 3
+
+    network = Sequential([Dense(np, np.eye(4), np.ones(4)), Cubed(np, 0.5)])
+    assert gradcheck.parameters(network, point)["0.W"] > WRONG
+    assert gradcheck.parameters(network, point, seed=None)["0.W"] < RIGHT
+
+
+def test_the_seed_fixes_the_cotangent_too(point):
+    wrong = InPlace(4.0)
+    wrong.forward = lambda x, rng=None: (np.tanh(x), None)
+    errors = {float(gradcheck.layer(wrong, point, seed=seed)) for seed in (0, 0, 1)}
+    assert len(errors) == 2
+
+
+def test_a_parameter_that_is_not_float64_is_named(point):
+    network = Sequential([Dense(np, np.eye(4), np.ones(4, np.float32))])
+    with pytest.raises(InvalidInput, match=r"^0\.b must be a float64 array .* float32$"):
+        gradcheck.parameters(network, point)
+
+
+def test_three_hundred_elements_are_still_checked_one_by_one(rng):
+    layer = Planted(rng, 100, 3, scale("W", 1.1, (2, 1)))
+    error = gradcheck.parameters(layer, rng.standard_normal((2, 100)))["W"]
+    assert error.where == (2, 1)
+
+
 def test_a_check_of_parameters_is_fixed_by_its_seed(rng):
     def change(layer):
         layer.db += 1
