@@ -12,7 +12,7 @@ from PIL import Image
 import npaae
 from npaae.layers import Dense
 
-from .running import run_here
+from .running import FILES, files, run_here
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^( *)```python\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
@@ -114,11 +114,15 @@ def test_a_line_reads_images_of_ones_own(mine, line):
     np.testing.assert_array_equal(names["images"], images)
 
 
-def test_the_archive_holds_them(mine):
+def test_the_program_trains_on_them(mine):
     images, names = mine
     exec(SAVE, names | {"images": images})
-    dataset = npaae.data.load("mine.npz")
-    assert len(dataset.train_images) + len(dataset.test_images) == 6
+    text = section("README.md", "Your own data")
+    (command,) = re.findall(r"`examples/mnist.py (.*?)`", text)
+    flags = ("--epochs", 1, "--hidden", 8, "--out", "run")
+    process = run_here(*command.split(), *flags)
+    assert process.returncode == 0, process.stderr
+    assert files(Path("run")) == FILES
 
 
 # The recipes
