@@ -81,7 +81,8 @@ def test_a_students_copy_has_no_outputs(path):
 def test_a_students_copy_holds_nothing_of_the_machine_that_wrote_it(path):
     machine = r"(?<![\w.])/(home|root|tmp|usr|work|Users|opt|mnt)/|\b[A-Z]:\\\\|at 0x[0-9a-f]+"
     assert not re.search(machine, path.read_text(encoding="utf-8"))
-    assert all(set(cell["metadata"]) <= {"slideshow", "jupyter", "tags"} for cell in cells(path))
+    known = {"cellView", "jupyter", "slideshow", "tags"}
+    assert all(set(cell["metadata"]) <= known for cell in cells(path))
 
 
 @each_notebook
@@ -105,6 +106,29 @@ def test_no_line_of_an_answer_is_printed_before_it(path):
         for code in answers(cell):
             own = {line.strip() for line in code.splitlines() if "return " not in line}
             assert {line for line in own & given if " = " in line} <= STUBS
+
+
+@each_notebook
+def test_what_a_question_asks_is_not_read_below_it(path):
+    found = cells(path)
+    asked = [i for i, cell in enumerate(found) if "**Before you run" in source(cell)]
+    assert asked
+    for i in asked:
+        kinds = [cell["cell_type"] for cell in found]
+        code = kinds.index("code", i)
+        told = source(found[kinds.index("markdown", code)])
+        assert told.startswith(("<details>", "**Exercise", "## "))
+
+
+@each_notebook
+def test_folded_code_shows_its_title_and_no_more(path):
+    """Of a folded cell JupyterLab shows the first line, and Colab what follows @title."""
+    folded = [cell for cell in cells(path) if "jupyter" in cell["metadata"]]
+    marks = [cell for cell in cells(path) if tags(cell) == ["marks"]]
+    assert all(cell in folded for cell in marks)
+    for cell in folded:
+        assert cell["metadata"]["cellView"] == "form"
+        assert re.match(r"# @title (Mark of exercise )?[A-Z0-9][\w .]*\n", source(cell))
 
 
 def test_a_perceptron_a_batch_a_cache_xp_and_the_learning_rate_are_explained_before_they_are_used():
