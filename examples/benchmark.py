@@ -10,25 +10,23 @@ The floor is the matrix products of a step and one pass over the bytes that Adam
 other libraries are installed with `pip install -e '.[bench]'`; missing ones are left out.
 
 With `--ranks` npaae is compared with itself: on one process with all of OpenBLAS's threads, and on
-several ranks of MPI with one thread each. A cost model, fitted to the measurements, then estimates
-what more machines might gain.
+several ranks of MPI with one thread each, with the share of each part of a step.
 """
 
 import json
 import os
 import platform
 import re
-import runpy
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib.util import find_spec
 from itertools import chain, pairwise, product
-from math import log2, nan
+from math import nan
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
@@ -38,22 +36,19 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import npaae
 from npaae.backend import HostArray, array_module
-from npaae.experiment import Parser, Run, launch, load_data
+from npaae.experiment import Parser, launch, load_data
 
 VISIBLE, LATENT, BATCH = 784, 2, 100
 RATE, DISCRIMINATOR_RATE, STD = 0.25, 0.20, 5.0
 RECONSTRUCTION, REGULARIZATION = 5e-4, 1e-4  # learning rates
 CONFIGURATIONS = ((256, 128), (1000, 1000))  # the report's networks, and the AAE paper's
-BATCHES, WIDTHS = (32, 100, 320, 1024, 4096), (128, 256, 512, 1000, 2000)
-TURNS, EARLY = 15, 20
+TURNS = 15
 RANKS = {"one process": 0, "1 rank": 1, "2 ranks": 2, "4 ranks": 4}
 RANK_BATCHES, RANK_TURNS = (100, 1024, 4096), 7
-# The network of the extrapolation: ms a message, which is assumed, and ms a MB at 25 Gb/s.
-NETWORK, MACHINES = (0.02, 8 / 25), (1, 2, 4, 8, 16, 32, 64)
 
-# Trains on (steps · n, 784) uint8 rows, shuffled, in batches of n, and then, if there are any,
-# evaluates test rows as `npaae.train` does. Returns the mean reconstruction loss.
-Train = Callable[..., float]
+# Trains on (steps · n, 784) uint8 rows, shuffled, in batches of n; returns the mean reconstruction
+# loss.
+Train = Callable[[HostArray], float]
 Answer = dict[str, Any]
 
 
@@ -132,19 +127,10 @@ def pytorch(
         recorded.replay()
         return losses.clone()
 
-    def train(rows: HostArray, test_rows: HostArray | None = None) -> float:
+    def train(rows: HostArray) -> float:
         images = torch.from_numpy(rows).to(device)
         batches = torch.randperm(len(rows), device=device).split(n)
         loss = [(replay if graph else step)(images[batch]) for batch in batches]
-        if test_rows is not None:
-            autoencoder.eval()
-            with torch.no_grad():
-                for images in torch.from_numpy(test_rows).to(device).split(1000):
-                    x = images.float() / 255
-                    z = encoder(x)
-                    bce(decoder(z), x).item()
-                    torch.std_mean(z, 0)
-            autoencoder.train()
         return float(torch.stack(loss).mean(0)[0])  # which waits for a GPU
 
     return f"PyTorch {torch.__version__} on {torch.get_num_threads()} threads", train
@@ -393,29 +379,6 @@ def on_ranks(name: str, hidden: Sequence[int], n: int, folder: str) -> Any:
     return turn
 
 
-def mnist(epochs: int, backend: str, folder: str) -> Answer:
-    """Runs examples/mnist.py; returns the seconds of each epoch and of other parts."""
-    spent: Answer = {}
-    evaluation, saving, figures = (npaae.training, "evaluate"), (Run, "record"), (Run, "draw")
-    time_calls(spent, evaluation=evaluation, saving=saving, figures=figures)
-    sys.argv = ["mnist.py", "--sample", "--no-progress", "--backend", backend]
-    sys.argv += ["--epochs", str(epochs), "--out", f"{folder}/run"]
-    with redirect_stdout(None):
-        runpy.run_path(str(Path(__file__).with_name("mnist.py")), run_name="__main__")
-    table = np.loadtxt(f"{folder}/run/losses.csv", delimiter=",", skiprows=1, ndmin=2)
-    return {"epochs": table[:, -1].tolist()} | spent
-
-
-def same_training(epochs: int, backend: str, name: str) -> Answer:
-    """Trains and evaluates another library in the way examples/mnist.py does npaae."""
-    _, train = CONTENDERS[name](CONFIGURATIONS[0], BATCH, backend)
-    digits = npaae.data.mnist_sample()
-    rows = [images.reshape(-1, VISIBLE) for images in (digits.train_images, digits.test_images)]
-    for _ in range(epochs):
-        train(*rows)
-    return {}
-
-
 @contextmanager
 def process(task: str, **settings: Any) -> Iterator[Callable[[int], Answer]]:
     """Runs `task` in its own process, which ends with the block."""
@@ -456,9 +419,8 @@ def mpiexec() -> str:
 
 
 def answer_questions(task: str, settings: Any) -> None:
-    tasks: dict[str, Callable[..., Answer]] = {"mnist": mnist, "same_training": same_training}
-    makers: dict[str, Callable[..., Any]] = {"turns": turns, "on_ranks": on_ranks}
-    answer = makers[task](**settings) if task in makers else partial(tasks[task], **settings)
+    tasks: dict[str, Callable[..., Any]] = {"turns": turns, "on_ranks": on_ranks}
+    answer = tasks[task](**settings)
     comm, number = npaae.parallel.world(), np.zeros(1, int)
     while True:
         if comm is None or comm.rank == 0:
@@ -523,69 +485,14 @@ def print_steps(hidden: Sequence[int], late: int, **settings: Any) -> None:
     print_table(step_table(answers))
 
 
-def print_growth(seconds: float, **settings: Any) -> None:
-    print(f"\nMilliseconds a step (images a second) after only {EARLY} steps", flush=True)
-    table = [["hidden, batch", *settings["names"]]]
-    cases = [(CONFIGURATIONS[0], n) for n in BATCHES] + [((w, w), BATCH) for w in WIDTHS]
-    for hidden, n in cases:
-        answers = measure(hidden=hidden, n=n, late=EARLY, seconds=seconds / 4, **settings)
-        ms = [np.median([answer["ms"] for answer in of_it]) for of_it in answers.values()]
-        table.append([f"{hidden}, {n}", *(f"{m:.2f} ({1e3 * n / m:,.0f})" for m in ms)])
-    print_table(table)
+# Many cores
 
-
-# Many cores, many machines: what is measured, and a model of it
-
-Case = tuple[Sequence[int], int, int]  # hidden, batch, ranks
-Parts = dict[str, Any]
-
-
-def work(hidden: Sequence[int], n: int, ranks: int) -> Parts:
-    """The work of each part of a step. In the model, the time is a sum of these at fixed prices."""
-    passes = layers_of_a_step(hidden, n)
-    gflop = 2e-9 * sum(a * b * rows * (1 + dW + dx) for a, b, rows, dW, dx in passes)
-    masks, updates = 6e-6 * n * sum(hidden), 1e-6 * adam_updates(hidden)
-    rounds = log2(ranks)  # of an all-reduce, there and back; most of the array goes each way once
-    return {
-        "computing": [gflop / ranks, masks / ranks],  # masks stand for all that is elementwise
-        "whole batch": [masks],
-        "Adam": [updates],
-        "all-reduce": [4 * 2 * rounds, 2 * (1 - 1 / ranks) * 4 * updates],
-        "waiting": [rounds * gflop / ranks],
-    }
-
-
-UNITS = {
-    "computing": ("a GFLOP", "a million masked elements"),
-    "whole batch": ("a million masked elements",),
-    "Adam": ("a million updates",),
-    "all-reduce": ("a message", "a MB"),
-    "waiting": ("a GFLOP and doubling of the ranks",),
-}
-
-
-def fitted(measured: dict[Case, Parts]) -> Parts:
-    """The prices of each part in ms, by least squares of the errors relative to the step."""
-    prices = {}
-    for part in UNITS:
-        cases = [case for case in measured if part in measured[case]]
-        steps = np.array([sum(measured[case].values()) for case in cases])
-        times = np.array([measured[case][part] for case in cases])
-        amounts = np.array([work(*case)[part] for case in cases])
-        prices[part] = np.linalg.lstsq(amounts / steps[:, None], times / steps)[0]
-    return prices
-
-
-def modelled(prices: Parts, *case: Any, network: Sequence[float] = (0, 0)) -> Parts:
-    """The milliseconds of each part. `network`: the additional cost of a message and of a MB."""
-    besides = {"all-reduce": np.array(network)}
-    return {p: float(work(*case)[p] @ (prices[p] + besides.get(p, 0))) for p in UNITS}
+PARTS = ("computing", "whole batch", "Adam", "all-reduce", "waiting")  # of a step
 
 
 def print_ranks(hiddens: Sequence[Sequence[int]], seconds: float, folder: str) -> None:
     mpiexec()  # raises Unavailable
-    measured: dict[Case, Parts] = {}
-    table = [["hidden, batch, processes", "ms a step", "images/s", "of one process", *UNITS]]
+    table = [["hidden, batch, processes", "ms a step", "images/s", "of one process", *PARTS]]
     settings: Any = {"task": "on_ranks", "rounds": RANK_TURNS, "folder": folder}
     for hidden, n in product(hiddens, RANK_BATCHES):
         answers = measure(list(RANKS), 1, seconds / 4, hidden=hidden, n=n, **settings)
@@ -593,59 +500,10 @@ def print_ranks(hiddens: Sequence[Sequence[int]], seconds: float, folder: str) -
         for name, of_it in answers.items():
             parts = {part: float(np.median([a[part] for a in of_it])) for part in of_it[0]}
             ms, ratio = parts.pop("ms"), np.median([a["ms"] for a in of_it] / one)
-            shares = (f"{parts.get(part, 0) / ms:.1%}" for part in UNITS)
+            shares = (f"{parts.get(part, 0) / ms:.1%}" for part in PARTS)
             numbers = f"{ms:.2f}", f"{1e3 * n / ms:,.0f}", f"{ratio:.2f}"
             table.append([f"{hidden}, {n}, {name}", *numbers, *shares])
-            if 0 < RANKS[name] <= (os.cpu_count() or 1):  # only ranks with a core each are modelled
-                measured[hidden, n, RANKS[name]] = parts
     print_table(table)
-    if all(ranks == 1 for *_, ranks in measured):
-        print("No model of the cost: it needs two ranks that have a core each")
-        return
-    print_model(measured)
-
-
-def print_model(measured: dict[Case, Parts]) -> None:
-    prices = fitted(measured)
-    print(f"\nThe model, fitted to the {len(measured)} figures of ranks that have a core each")
-    for part, units in UNITS.items():
-        priced = (f"{p:.3g} ms {unit}" for p, unit in zip(prices[part], units, strict=True))
-        print(f"{part}: {', '.join(priced)}")
-    both = ((modelled(prices, *case), parts) for case, parts in measured.items())
-    ratios = [sum(model.values()) / sum(parts.values()) for model, parts in both]
-    print(f"It gives {min(ratios):.2f} to {max(ratios):.2f} of the measured times")
-    print("\nAn extrapolation, not a measurement: one rank on each machine of a 25 Gb/s network")
-    table = [["speed-up (share of all-reduces)", *map(str, MACHINES)]]
-    for hidden, n in dict.fromkeys(case[:2] for case in measured):
-        steps = [modelled(prices, hidden, n, ranks, network=NETWORK) for ranks in MACHINES]
-        ms = [sum(parts.values()) for parts in steps]
-        cells = [
-            f"{ms[0] / t:.1f} ({p['all-reduce'] / t:.0%})" for t, p in zip(ms, steps, strict=True)
-        ]
-        table.append([f"{hidden}, {n}", *cells])
-    print_table(table)
-
-
-def print_whole_run(names: Sequence[str], epochs: int, backend: str, folder: str) -> None:
-    print(f"\nA whole run of examples/mnist.py --sample, {epochs} epochs", flush=True)
-    walls: dict[str, float] = {}
-    parts: Answer = {}
-    for name in (name for name in names if name.startswith(("npaae", "PyTorch"))):
-        start = time.perf_counter()
-        its_own = {"name": name} if walls else {"folder": folder}
-        with process("same_training" if walls else "mnist", backend=backend, **its_own) as ask:
-            parts |= ask(epochs)
-            walls[name] = time.perf_counter() - start
-    rows = [[name, f"{wall:.1f}", f"{walls['npaae'] / wall:.2f}"] for name, wall in walls.items()]
-    print_table([["", "seconds", "npaae / it"], *rows])
-    seconds = parts.pop("epochs")
-    parts["steps"] = sum(seconds) - parts["evaluation"]
-    parts["start and end"] = walls["npaae"] - sum(parts.values())
-    shares = ", ".join(f"{part} {spent / walls['npaae']:.1%}" for part, spent in parts.items())
-    print(f"npaae's time: {shares}. PyTorch neither saves nor draws.")
-    if epochs > 20:
-        ratio = sum(seconds[-10:]) / sum(seconds[1:11])
-        print(f"npaae's last ten epochs took {ratio:.2f} of the time of epochs 2 to 11.")
 
 
 def print_machine() -> None:
@@ -669,11 +527,7 @@ def main() -> None:
     about = "of npaae's turns; the others do as many steps (default: 15)"
     add("--seconds", type="positive number", default=15, help=about)
     add("--backend", choices=("numpy", "cupy"), default="numpy", help="cupy: on a GPU")
-    instead = parser.add_mutually_exclusive_group().add_argument
-    instead("--growth", action="store_true", help="time other batch sizes and widths instead")
-    instead("--ranks", action="store_true", help="time npaae on several ranks of MPI instead")
-    about = "time the whole experiment of the report instead (default: 100 epochs)"
-    instead("--whole-run", type=number, nargs="?", const=100, metavar="EPOCHS", help=about)
+    add("--ranks", action="store_true", help="time npaae on several ranks of MPI instead")
     parser.add_data_flags(sample=True)
     flags = parser.parse_args()
 
@@ -683,16 +537,10 @@ def main() -> None:
     names = available(flags.backend)
     with tempfile.TemporaryDirectory() as folder:
         settings = {"names": names, "backend": flags.backend, "folder": folder}
-        if flags.whole_run:
-            print_whole_run(epochs=flags.whole_run, **settings)
-            return
         digits = load_data("MNIST", flags.data_dir, sample=flags.sample)
         print(f"Trained on {digits.source}, {len(digits.train_images):,} images", flush=True)
         np.save(f"{folder}/images.npy", digits.train_images.reshape(-1, VISIBLE))
         del digits
-        if flags.growth:
-            print_growth(flags.seconds, **settings)
-            return
         hiddens = [tuple(flags.hidden)] if flags.hidden else CONFIGURATIONS
         if flags.ranks:
             print_ranks(hiddens, flags.seconds, folder)
