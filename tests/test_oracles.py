@@ -28,10 +28,19 @@ ENCODER, DISCRIMINATOR = (VISIBLE, *HIDDEN, LATENT), (LATENT, *HIDDEN, 1)
 DECODER = ENCODER[::-1]
 
 
-def test_a_hundred_steps_equal_pytorchs_in_every_loss_parameter_and_moment():
+@pytest.fixture
+def torch():
+    """PyTorch on one thread: several would wait for each other, and longer on a busy machine."""
     torch = pytest.importorskip(
         "torch", reason="PyTorch is not installed: pip install 'npaae[oracle]'"
     )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch
+    torch.set_num_threads(threads)
+
+
+def test_a_hundred_steps_equal_pytorchs_in_every_loss_parameter_and_moment(torch):
     model = AdversarialAutoencoder(
         hidden=HIDDEN, latent=LATENT, visible=VISIBLE, dtype="float64", seed=1
     )
@@ -118,18 +127,29 @@ def test_a_hundred_steps_equal_pytorchs_in_every_loss_parameter_and_moment():
         )
 
 
-@pytest.mark.parametrize(("head_distance", "labelled"), [(0.0, True), (3.0, True), (0.0, False)])
-def test_thirty_steps_with_categories_equal_pytorchs_in_every_loss_and_parameter(
-    head_distance, labelled
+SMALL = {"hidden": HIDDEN, "categories": 3, "latent": 2, "visible": VISIBLE}
+WHOLE = {"hidden": (100, 60), "categories": 10, "latent": 10}  # of 784 pixels
+
+
+@pytest.mark.parametrize(
+    ("sizes", "n", "steps", "head_distance", "labelled"),
+    [
+        (SMALL, N, 30, 0.0, True),
+        (SMALL, N, 30, 3.0, True),
+        (SMALL, N, 30, 0.0, False),
+        (WHOLE, 100, 3, 3.0, True),
+    ],
+    ids=["labels", "heads", "own samples", "at the size of MNIST"],
+)
+def test_steps_with_categories_equal_pytorchs_in_every_loss_and_parameter(
+    torch, sizes, n, steps, head_distance, labelled
 ):
-    torch = pytest.importorskip(
-        "torch", reason="PyTorch is not installed: pip install 'npaae[oracle]'"
-    )
     functional = torch.nn.functional
     model = CategoricalAutoencoder(
-        hidden=HIDDEN, categories=3, latent=2, visible=VISIBLE, dtype="float64",
+        **sizes, dtype="float64",
         head_distance=head_distance, information_weight=0.5, dropout=0.2, seed=1,
     )  # fmt: skip
+    k, visible = model.categories, model.visible
     of_y, of_z = model.discriminator.layers
 
     def leaves(network):
@@ -155,7 +175,7 @@ def test_thirty_steps_with_categories_equal_pytorchs_in_every_loss_and_parameter
             if isinstance(layer, categorical.layers.Noise):
                 x = x + layer.std * torch.tensor(rng.standard_normal(tuple(x.shape)))
             elif isinstance(layer, categorical.layers.ClusterHeads):
-                x = x[:, :3] @ own[0] + own[1] + x[:, 3:]
+                x = x[:, :k] @ own[0] + own[1] + x[:, k:]
             elif isinstance(layer, Dense):
                 x = x @ own[0] + own[1]
             elif isinstance(layer, categorical.layers.BatchNorm):
@@ -167,11 +187,11 @@ def test_thirty_steps_with_categories_equal_pytorchs_in_every_loss_and_parameter
                 kept = torch.tensor(words) >= layer.threshold
                 x = torch.where(kept, x / (1 - layer.threshold / 2**16), 0.0)
             else:
-                x = torch.cat((torch.softmax(x[:, :3], 1), x[:, 3:]), 1)
+                x = torch.cat((torch.softmax(x[:, :k], 1), x[:, k:]), 1)
         return x
 
     def verdicts(codes, rng):
-        return torch.cat((forward(of_y, codes[:, :3], rng), forward(of_z, codes[:, 3:], rng)), 1)
+        return torch.cat((forward(of_y, codes[:, :k], rng), forward(of_z, codes[:, k:], rng)), 1)
 
     def bce(logits, target):
         return functional.binary_cross_entropy_with_logits(logits, target + 0 * logits)
@@ -184,13 +204,13 @@ def test_thirty_steps_with_categories_equal_pytorchs_in_every_loss_and_parameter
         return loss.item()
 
     def drawn(rng):
-        style = torch.tensor(rng.standard_normal((N, 2)))
-        one_hot = torch.tensor(np.eye(3)[rng.integers(0, 3, (N, 1))[:, 0]])
+        style = torch.tensor(rng.standard_normal((n, model.latent)))
+        one_hot = torch.tensor(np.eye(k)[rng.integers(0, k, (n, 1))[:, 0]])
         return torch.cat((one_hot, style), 1)
 
     def log_categories(x, rng, layers=model.encoder.layers[1:-1]):
         outputs = forward(SimpleNamespace(layers=layers), x, rng)
-        return torch.log_softmax(outputs[:, :3], 1)
+        return torch.log_softmax(outputs[:, :k], 1)
 
     def divergence(log_p, log_q):
         return functional.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
@@ -205,17 +225,17 @@ def test_thirty_steps_with_categories_equal_pytorchs_in_every_loss_and_parameter
         yield descend(loss, adams[0])
         codes = forward(model.encoder, x, rng)
         verdict = verdicts(torch.cat((drawn(rng), codes.detach())), rng)
-        yield descend(bce(verdict[:N], 1) + bce(verdict[N:], 0), adams[1])
+        yield descend(bce(verdict[:n], 1) + bce(verdict[n:], 0), adams[1])
         yield descend(bce(verdicts(codes, rng), 1), adams[2])
         images, targets = x, torch.tensor(labels)
         if not labelled:
             codes = drawn(rng)
             images = torch.sigmoid(forward(model.decoder, codes, rng)).detach()
-            targets = codes[:, :3].argmax(1)
+            targets = codes[:, :k].argmax(1)
         logits = log_categories(images, rng, model.encoder.layers[:-1])
         yield descend(functional.nll_loss(logits, targets), adams[3])
         log_y = log_categories(x, rng).detach()
-        probe = 1e-3 * functional.normalize(torch.tensor(rng.standard_normal((N, VISIBLE))))
+        probe = 1e-3 * functional.normalize(torch.tensor(rng.standard_normal((n, visible))))
         probe.requires_grad = True
         (slope,) = torch.autograd.grad(divergence(log_y, log_categories(x + probe, rng)), probe)
         log_q = log_categories(x + 2 * functional.normalize(slope, eps=0), rng)
@@ -225,8 +245,8 @@ def test_thirty_steps_with_categories_equal_pytorchs_in_every_loss_and_parameter
         yield descend(divergence(log_y, log_q) - 0.5 * information, adams[4])
 
     batches = np.random.default_rng(2)
-    for number in range(30):
-        x, labels = batches.random((N, VISIBLE)), batches.integers(0, 3, N)
+    for number in range(steps):
+        x, labels = batches.random((n, visible)), batches.integers(0, k, n)
         given = (x, labels) if labelled else None
         losses = model.step(x, np.random.default_rng(number), given)
         expected = list(step(x, labels, np.random.default_rng(number)))
