@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from npaae import InvalidInput, gradcheck
+from npaae import AdversarialAutoencoder, CategoricalAutoencoder, InvalidInput, gradcheck
 from npaae.layers import named_parameters
+from npaae.priors import gaussian_mixture
 
 from .layer_norm import NormalisedAutoencoder
 
@@ -98,6 +99,57 @@ def test_nobody_needs_the_gradient_of_images_or_of_the_codes_of_phase_2(small_mo
     model.step(x, draws())
     model.discriminator.layers[0].backward = None
     model.discriminator_gradient(model.encoder.forward(x)[0], draws())
+
+
+# The size of a batch of MNIST: what is right for six rows may be wrong for a hundred
+
+
+PIXELS = np.random.default_rng(3).random((100, 784))
+DIGITS = np.random.default_rng(4).integers(0, 10, 100)
+WHOLE = {
+    "plain": (AdversarialAutoencoder, {}),
+    "classes": (AdversarialAutoencoder, {"classes": 10, "prior": gaussian_mixture()}),
+    "categories": (CategoricalAutoencoder, {"information_weight": 0.5, "dropout": 0.1}),
+    "heads": (CategoricalAutoencoder, {"latent": 2, "head_distance": 3.0, "joint": True}),
+}
+
+
+def phases(model):
+    """{name: a function of no argument} that computes the loss of a phase, always the same."""
+    labels = np.where(DIGITS > 7, -1, DIGITS) if model.classes else None
+    codes, _ = model.encoder.forward(PIXELS, draws())
+
+    def generator():
+        codes, caches = model.encoder.forward(PIXELS, draws())
+        return model.generator_gradient(codes, caches, draws(), labels)
+
+    found = {
+        "reconstruction": lambda: model.reconstruction_gradient(PIXELS, draws()),
+        "discriminator": lambda: model.discriminator_gradient(codes, draws(), labels),
+        "generator": generator,
+    }
+    if isinstance(model, CategoricalAutoencoder):
+        perturbed = model.perturb(PIXELS, draws())
+        found["classification"] = lambda: model.classification_gradient(PIXELS, DIGITS, draws())
+        found["smoothness"] = lambda: model.smoothness_gradient(*perturbed, draws())
+    return found
+
+
+@pytest.mark.parametrize(("kind", "options"), WHOLE.values(), ids=WHOLE)
+def test_each_phases_gradient_is_right_along_a_random_direction_at_real_size(kind, options, rng):
+    model = kind(**{"hidden": (100, 40), "dtype": "float64"} | options)
+    for name, loss in phases(model).items():
+        parameters = model.adams()[f"{name}_adam"].parameters
+
+        def of(values, parameters=parameters, loss=loss):
+            parameters[:] = values
+            return loss()
+
+        start = parameters.copy()
+        of(start)
+        gradient = model.adams()[f"{name}_adam"].gradient.copy()
+        assert gradcheck.along(of, start, gradient, rng.standard_normal(start.size)) < 1e-6, name
+        parameters[:] = start
 
 
 # A layer of the user's own
