@@ -433,7 +433,7 @@ def test_a_layer_that_returns_float32_is_refused(rng):
             return y.astype(np.float32), cache
 
     for check in (gradcheck.layer, gradcheck.parameters):
-        with pytest.raises(InvalidInput, match=r"output .* float32$"):
+        with pytest.raises(InvalidInput, match=r"^the output of the layer must .* float32$"):
             check(Single(np, rng.standard_normal((3, 2)), np.zeros(2)), np.ones((4, 3)))
 
 
