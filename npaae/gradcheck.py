@@ -72,7 +72,7 @@ GOLDEN = (sqrt(5) - 1) / 2
 EPSILON = float(np.finfo(float).eps)
 AGREEMENT = 1e-8  # the largest error of two derivatives that agree to within the uncertainty
 DECIDED = 1e-3  # the largest relative uncertainty of an element that is decided
-STAIR = 1e-9  # its least height, relative to f; a lower one may be the rounding of float64
+STAIR = 1e-9  # of a jump or a stair, relative to f; a lower one may be rounding of float64
 ELEMENTS = 300  # a parameter with more of them is checked along directions
 DIRECTIONS = 20
 
@@ -397,8 +397,9 @@ def _jumps(looks: list[_Look]) -> bool:
     gaps = np.array([look.gaps for look in looks])  # (3, 2)
     least = np.abs(gaps).min(axis=0)
     is_same = np.ptp(gaps, axis=0) <= 0.02 * least
-    rounding = max(look.rounding * look.step for look in looks)
-    return len(looks) == 3 and bool((is_same & (least > 100 * rounding)).any())
+    rounding = min(look.rounding * look.step for look in looks)
+    is_high = least > STAIR / (8 * EPSILON) * rounding
+    return len(looks) == 3 and bool((is_same & is_high).any())
 
 
 @contextmanager

@@ -193,6 +193,12 @@ def test_a_value_that_almost_cancels_is_not_taken_for_noise():
     assert elementwise(lambda x: squares(x) - 2 + 1e-13, x, 2 * x) < RIGHT
 
 
+@pytest.mark.parametrize("seed", [63, 93, 106])
+def test_the_rounding_of_large_terms_that_cancel_is_not_a_staircase(seed):
+    x = np.random.default_rng(seed).uniform(0.8, 1.6, 2) * np.array([1, -1])
+    assert elementwise(lambda x: np.tanh(6 * x).sum(), x, 6 / np.cosh(6 * x) ** 2) < RIGHT
+
+
 def test_one_large_coordinate_does_not_set_the_step_of_the_others(rng):
     x, direction = np.array([1e5, 0.3, 0.2]), rng.standard_normal(3)
 
