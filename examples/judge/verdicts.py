@@ -37,12 +37,19 @@ def close(a: Array, b: Array, tolerance: float = EQUAL) -> bool:
     return bool(np.abs(a - b).max(initial=0) <= tolerance * scale) and scale > 0
 
 
-def error_of(claim: Array, truth: Array, floor: float = 0.0) -> float:
+def error_of(claim: Array, truth: Array, floor: float | Array = 0.0) -> float:
     """The worst error, element by element, relative to |truth| + floor."""
     difference = np.abs(claim - truth)
     errors = np.divide(difference, np.abs(truth) + floor, where=difference > 0,
                        out=np.zeros(difference.shape))  # fmt: skip
     return float(errors.max(initial=0))
+
+
+def is_imprecise(claim: Any, truth: Array, limit: float, floor: float | Array) -> bool:
+    """Whether a claim is the truth but for its last digits."""
+    if not isinstance(claim, np.ndarray) or claim.shape != truth.shape:
+        return False
+    return bool(np.isfinite(claim).all()) and limit < error_of(claim, truth, floor) <= DIFFERENCES
 
 
 def require(
@@ -51,7 +58,7 @@ def require(
     truth: Any,
     *,
     limit: float,
-    floor: float = 0.0,
+    floor: float | Array = 0.0,
     sizes: Mapping[str, float] | None = None,
     slips: Iterable[tuple[str, Array]] = (),
     derived: bool = True,
