@@ -63,14 +63,14 @@ PARTS = {
         "Model.discriminator_gradient": """Phase 2: L = BCE(D(z*), 1) + BCE(D(z), 0), each a mean.
 
         Writes dL/dθ of the discriminator into `gradient` and returns L. codes: z, (n, latent),
-        taken as constants. First draw z*, with `draw_prior`. `_beside` puts the labels, if there
-        are any, beside z* and beside z. Then D sees both as one batch: z* above, z below.
+        taken as constants. First draw z*, with `draw_prior`. `_with_labels` puts the labels, if
+        there are any, beside z* and beside z. Then D sees both as one batch: z* above, z below.
         """,
         "Model.generator_gradient": """Phase 3: L = BCE(D(z), 1), the mean over n.
 
         Writes dL/dθ of the encoder into `gradient` and returns L. The gradient passes *through* the
         discriminator, of which nothing is written. codes, encoder_caches: what the encoder's
-        forward pass returned. D sees the codes with their labels `_beside` them.
+        forward pass returned. D sees the codes `_with_labels`.
         """,
     },
 }
