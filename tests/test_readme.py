@@ -34,7 +34,10 @@ def test_the_front_page_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
-@pytest.mark.parametrize("file", ["README.md", "examples/README.md", ".github/CONTRIBUTING.md"])
+PAGES = ["README.md", ".github/CONTRIBUTING.md", "examples/README.md", "examples/lesson/README.md"]
+
+
+@pytest.mark.parametrize("file", PAGES)
 def test_every_link_within_the_repository_leads_somewhere(file):
     folder, text = (ROOT / file).parent, (ROOT / file).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text):
