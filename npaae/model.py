@@ -118,7 +118,6 @@ class AdversarialAutoencoder:
         self.latent: int = self.config["latent"]
         self.visible: int = self.config["visible"]
         self.classes: int = self.config.get("classes", 0)
-        self.seed: int = self.config["seed"]
         self.dtype = np.dtype(self.config["dtype"])
         self.xp = array_module(backend)
         self.ranks = None if comm is None else Ranks(comm, self.xp)
@@ -127,6 +126,7 @@ class AdversarialAutoencoder:
         try:
             networks = self.encoder, self.decoder, self.discriminator = self.networks()
             self._theta, self._gradient = flatten(self.xp, networks, self.dtype)
+            self._views = self._parameters()
         except InvalidInput:
             raise
         except (MemoryError, ValueError, OverflowError) as error:
@@ -216,6 +216,15 @@ class AdversarialAutoencoder:
         self._try_prior(prior)
         self._prior = prior
         self.config["prior"] = to_config(prior)
+
+    @property
+    def seed(self) -> int:
+        """What fixes all that training draws. Another one may be assigned at any time."""
+        return int(self.config["seed"])
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self.config["seed"] = checks.integer("seed", seed, 0)
 
     @property
     def code_size(self) -> int:
@@ -499,8 +508,16 @@ class AdversarialAutoencoder:
     def arrays(self) -> dict[str, Array]:
         """Every array that training changes, by name.
 
-        These are `theta`, the moments of each Adam, and the statistics of all layers.
+        These are `theta`, the moments of each Adam, and the statistics of all layers. Raises
+        InvalidInput if the networks have other parameters than those that are views of `theta`.
         """
+        now = self._parameters()
+        for name in now | self._views:
+            if now.get(name) is not self._views.get(name):
+                raise InvalidInput(
+                    f"{name} must stay the array that the model made, a view of one flat vector; "
+                    "change its elements, as in `W[...] = 0`"
+                )
         moments = {
             f"{name}.{m}": getattr(adam, m) for name, adam in self.adams().items() for m in "mv"
         }
@@ -508,6 +525,14 @@ class AdversarialAutoencoder:
             label: getattr(layer, name) for label, layer, name in self.declared("statistics")
         }
         return {"theta": self.theta, **moments, **statistics}
+
+    def _parameters(self) -> dict[str, Array]:
+        """Every parameter and every gradient of one, by name."""
+        return {
+            f"{prefix}{label}": getattr(layer, d + name, None)
+            for label, layer, name in self.declared("parameters")
+            for prefix, d in (("", ""), ("the gradient of ", "d"))
+        }
 
     def declared(self, kind: str) -> Iterator[tuple[str, Any, str]]:
         """(label, layer, name) of all that layers declare: "encoder.0.mean" of "statistics"."""
