@@ -35,7 +35,9 @@ class _Checked:
     def __post_init__(self) -> None:
         """Convert every field to a Python number; raises InvalidInput for one outside its range."""
         for name, value in vars(self).items():
-            number = integer(name, value, 1) if name == "components" else positive(name, value)
+            number = positive(name, value)
+            if name == "components":
+                number = integer(name, value, 1)
             object.__setattr__(self, name, number)  # the dataclasses below are frozen
 
 
