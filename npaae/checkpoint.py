@@ -44,6 +44,12 @@ ADAM: dict[str, Callable[[str, Any], Any]] = {  # its numbers, with their checks
 
 def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Write a model; see `AdversarialAutoencoder.save`."""
+    with replacing(path) as file:
+        write(model, file)
+
+
+def write(model: Any, file: BinaryIO) -> None:
+    """Write a model to an open file."""
     arrays: dict[str, Any] = {name: to_host(array) for name, array in model.arrays().items()}
     numbers = {label: getattr(owner, name) for label, owner, name in _numbers(model)}
     head: dict[str, Any] = {
@@ -51,8 +57,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
         "model": type(model).__name__,
         "config": json.dumps(model.config),
     }
-    with replacing(path) as file:
-        np.savez(file, **head, epoch=model.epoch, **arrays, **numbers)
+    np.savez(file, **head, epoch=model.epoch, **arrays, **numbers)
 
 
 def _numbers(model: Any) -> Iterator[tuple[str, Any, str]]:

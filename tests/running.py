@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import runpy
 import signal
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from npaae.experiment.run import _checksum
 from npaae.parallel import SIGNALS
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -67,6 +69,14 @@ def assert_refused(process, status, *words):
 
 def files(folder):
     return {path.name for path in folder.iterdir()} - {".lock"}
+
+
+def alter_config(folder, **values):
+    """Change entries of config.json as a program might, with the checksum that belongs to them."""
+    config = json.loads((folder / "config.json").read_text()) | values
+    del config["sha256"]
+    config["sha256"] = _checksum(config)
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 def rows(folder):

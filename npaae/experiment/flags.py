@@ -7,8 +7,8 @@ from typing import Any, NoReturn, TypeAlias
 
 from .. import checks
 from ..backend import BACKENDS
-from ..errors import InvalidInput, printable
-from .run import FOUND_BY_NAME, read_config, settings
+from ..errors import BadFile, InvalidInput, printable
+from .run import CONFIG, FOUND_BY_NAME, read_config, settings
 
 
 def _checked(convert: Callable[[str], Any], check: Callable[..., Any], *bounds: int) -> Any:
@@ -98,10 +98,12 @@ def training_flags(
     parser = Parser(description=about, argument_default=argparse.SUPPRESS)
     defaults: dict[str, Any] = {}
 
+    options_of: dict[str, dict[str, Any]] = {}
+
     def add(flag: str, meaning: str, default: Any, **options: Any) -> None:
         about = f"{meaning} (default: {_shown(default)})"
         action = parser.add_argument(flag, help=about, **options)
-        defaults[action.dest] = default
+        defaults[action.dest], options_of[action.dest] = default, options
 
     falling = "" if extendable else ", over which the learning rates fall: --resume takes no others"
     add("--epochs", f"passes over the training set{falling}", epochs, type="positive integer")
@@ -126,20 +128,29 @@ def training_flags(
         if "out" not in given:
             parser.error(f"--{asked.pop()} needs --out, the folder of the run")
         if "overwrite" not in asked:
-            before = _settings_before(given, name, extendable)
+            before = _settings_before(given, name, extendable, options_of)
     defaults |= {"dataset": name, **dict.fromkeys(("data_dir", "out"))}
     defaults |= dict.fromkeys(("sample", "resume", "overwrite", "evaluate", "no_progress"), False)
     return argparse.Namespace(**(defaults | before | given))
 
 
-def _settings_before(given: dict[str, Any], name: str, extendable: bool) -> dict[str, Any]:
-    """The settings of the run in given["out"]; raises InvalidInput if a flag contradicts."""
+def _settings_before(
+    given: dict[str, Any], name: str, extendable: bool, options_of: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings of the run in given["out"].
+
+    Raises InvalidInput if a flag contradicts, and BadFile for a value that no flag would take.
+    """
     config = read_config(given["out"])
     if config["name"] != name and (config["settings"] or name not in FOUND_BY_NAME):
         raise InvalidInput(
             f"{given['out']} holds a run of {config['name']}, not of {name}; name another folder"
         )
     before = settings(config)
+    taken = {key: _takes(options_of.get(key), value) for key, value in before.items()}
+    strangers = config["settings"].keys() - options_of.keys() - {"sample"}
+    if wrong := sorted(strangers | {key for key in taken if not taken[key]}):
+        raise BadFile(f"{given['out'] / CONFIG} is damaged: {wrong[0]} is no setting of a flag")
     if {"data_dir", "sample"} & given.keys():  # given again; `Run` compares their content
         del before["data_dir"], before["sample"]
     # A run may become longer, and another backend computes the same results.
@@ -152,6 +163,19 @@ def _settings_before(given: dict[str, Any], name: str, extendable: bool) -> dict
                 f"{_shown(before[key])}; leave the flag out, or name another folder"
             )
     return before
+
+
+def _takes(options: Mapping[str, Any] | None, value: Any) -> bool:
+    """Whether a flag with these options, None for no flag, could have this value."""
+    if options is None:
+        return True
+    if "choices" in options:
+        return value in options["choices"]
+    values = value if "nargs" in options else [value]
+    try:
+        return [TYPES[options["type"]](str(value)) for value in values] == values
+    except (argparse.ArgumentTypeError, TypeError):
+        return False
 
 
 def _shown(value: Any) -> str:

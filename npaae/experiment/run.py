@@ -3,12 +3,13 @@
     losses.csv     one row per complete epoch
     model.npz      the model after the last complete epoch, from which a resumed run continues
     losses.png, samples.png, …     the figures
-    config.json    the settings of the run
+    config.json    the settings of the run, and checksums of itself and of losses.csv
     .lock          empty, and locked while a program trains in the folder
 
 Every file is replaced atomically, so you can read it, and stop the run with Ctrl-C, at any time.
-losses.csv is written before model.npz. If a run is killed in between, losses.csv has one row more
-than the model has epochs; the resumed run drops that row and computes it again.
+An epoch is written to losses.csv, config.json and model.npz in this order. If a run is killed in
+between, losses.csv has one row more than the model has epochs; the resumed run drops that row and
+computes it again.
 
     what happens                     what the user sees                       what is kept
     Ctrl-C, SIGTERM, SIGHUP          figures drawn; status 130, 143, 129      every complete epoch
@@ -16,11 +17,14 @@ than the model has epochs; the resumed run drops that row and computes it again.
     both (… | tee log, then Ctrl-C)  as Ctrl-C; what is left goes to stderr   every complete epoch
     SIGKILL, a crash, a power cut    the system's message                     every complete epoch
     a full disk, a lost folder       one sentence naming the file; status 1   every complete epoch
+    its files removed in mid-run     they are back after the next epoch       every complete epoch
+    its folder moved or replaced     one sentence; status 1                   all that was moved
+    killed before config.json        nothing; the same command starts anew    there was no epoch
     a loss or parameter not finite   phase, epoch and step; status 1          every epoch before it
     a folder that holds a run        one sentence; status 2                   all of that run
     two runs in one folder           one sentence for the second; status 2    all of the first
     a flag that contradicts the run  both values; status 2                    all of that run
-    a damaged model.npz or data      file and fault; status 1                 all files, unchanged
+    a damaged or altered file        file and fault; status 1                 all files, unchanged
     a download that fails            what was tried; status 1, or the sample  only verified files
 
 After each of the first five, --resume continues the run, and it ends as if it had never stopped.
@@ -43,9 +47,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from .. import __version__, checks, data, parallel
+from .. import __version__, checkpoint, checks, data, parallel
 from ..checkpoint import remove_partial, replacing
-from ..errors import BadFile, Diverged, InvalidInput, Unavailable, one_line
+from ..errors import BadFile, CannotWrite, Diverged, InvalidInput, Unavailable, one_line
+from ..formats import opened
 from ..model import AdversarialAutoencoder
 from ..training import Record
 from .signals import say, uninterrupted
@@ -109,6 +114,7 @@ class Run:
         with ExitStack() as stack:
             stack.push(self._undo)
             stack.enter_context(_locked(self.folder))
+            self._lock = os.stat(self.folder / LOCK)
             self._begin()
             self._exit_stack = stack.pop_all()
         begin = f"Continuing after {self._epochs_done()}" if self.resume else "Training"
@@ -118,20 +124,25 @@ class Run:
     def _begin(self) -> None:
         if self.resume:
             self._continue()
-        found = [name for name in FILES if (self.folder / name).exists()]
-        if found and not (self.resume or self.overwrite):
-            raise InvalidInput(
-                f"{self.folder} already holds a run (it has {found[0]}); continue it with "
-                "--resume, discard it with --overwrite, or name another folder with --out"
-            )
+        elif not self.overwrite:
+            _require_no_run(self.folder)
         own = [self.folder / name for name in FILES]
-        if not found:
+        if not (self.resume or self.overwrite):
             self._begun[:0] = own
+        self._data_sha256 = _sha256(self.dataset)
         remove_partial(self.folder, iter(FILES))
-        for _ in range(2):  # is there room for a second file next to the first, as in every epoch?
-            self.model.save(self.folder / MODEL)
-        self._write_losses(self.history)
-        self._write_config()
+        with replacing(self.folder / MODEL) as file:
+            checkpoint.write(self.model, file)
+            if self.overwrite:  # there is room for the new run: the old one ends, config.json first
+                file.flush()
+                (self.folder / CONFIG).unlink(missing_ok=True)
+        self.model.save(self.folder / MODEL)  # is there room for a second one, as in every epoch?
+        if self.resume:  # losses.csv may hold one epoch more than the model
+            self._write_config(self.history)
+            self._write_losses(self.history)
+        else:  # config.json last: with it, the folder holds a run
+            self._write_losses(self.history)
+            self._write_config(self.history)
         if self.overwrite:
             self._begun[:0] = own  # from here on, the discarded run is lost
             for name in (*FIGURES, *FIGURES_OF_CATEGORIES, "explore.html"):  # of the discarded run
@@ -174,7 +185,10 @@ class Run:
         if not self._mine:
             return
         with uninterrupted():
-            self._write_losses([*self.history, record])
+            self._require_own_folder()
+            history = [*self.history, record]
+            self._write_losses(history)
+            self._write_config(history)
             self.model.save(self.folder / MODEL)
             self.history.append(record)
 
@@ -183,6 +197,7 @@ class Run:
         if not self._mine:
             return
         start, plots = time.perf_counter(), import_plots()
+        self._require_own_folder()
         with uninterrupted(), plots.style.context("default"):  # not the user's style
             for name, figure in (self.figures or figures_of_a_run)(self).items():
                 with replacing(self.folder / name) as file:
@@ -218,6 +233,14 @@ class Run:
             self.model = type(self.model).load(self.folder / MODEL, prior=self.model.prior)
             self.draw()
 
+    def _require_own_folder(self) -> None:
+        """Raise CannotWrite if the folder is no longer the one that this run has locked."""
+        with suppress(OSError):
+            if os.path.samestat(self._lock, os.stat(self.folder / LOCK)):
+                return
+        self._begun = []
+        raise CannotWrite(f"{self.folder} has been emptied or replaced since the run began")
+
     def _undo(self, kind: type[BaseException] | None, *_: object) -> None:
         """Leave nothing behind that counts as a run if nothing was trained."""
         if kind is None or issubclass(kind, STOPPED) or self.history:
@@ -234,16 +257,19 @@ class Run:
     def _epochs_done(self) -> str:
         return f"{len(self.history)} epoch{'' if len(self.history) == 1 else 's'}"
 
-    def _write_losses(self, history: Sequence[Record]) -> None:
+    def _losses(self, history: Sequence[Record]) -> bytes:
         rows: list[list[Any]] = [_columns(self.model)]
         for record in history:  # with all digits, so that a resumed run has the same history
             numbers = (*record[:5], *record.code_mean, *record.code_std)
             others = (getattr(record, name) for name in self.model.phases[3:])
             rows.append([*numbers, f"{record.seconds:.3f}", *others])
-        with replacing(self.folder / LOSSES) as file:
-            file.writelines(f"{','.join(map(str, row))}\n".encode() for row in rows)
+        return b"".join(f"{','.join(map(str, row))}\n".encode() for row in rows)
 
-    def _write_config(self) -> None:
+    def _write_losses(self, history: Sequence[Record]) -> None:
+        with replacing(self.folder / LOSSES) as file:
+            file.write(self._losses(history))
+
+    def _write_config(self, history: Sequence[Record]) -> None:
         xp, python, path = self.model.xp, sys.version.split()[0], self.dataset.path
         config = {
             "name": self.name,
@@ -253,15 +279,18 @@ class Run:
             "data": self.dataset.source,
             "dataset": self.dataset.name,
             "data_dir": str(path.absolute()) if path else None,
-            "data_sha256": _sha256(self.dataset),
+            "data_sha256": self._data_sha256,
             "settings": self.more,
             "train_images": len(self.dataset.train_images),
             "test_images": len(self.dataset.test_images),
             "backend": xp.__name__,
             "versions": {"npaae": __version__, xp.__name__: xp.__version__, "python": python},
+            "epochs_done": len(history),
+            "losses_sha256": hashlib.sha256(self._losses(history)).hexdigest(),
         }
+        signed = config | {"sha256": _checksum(config)}
         with replacing(self.folder / CONFIG) as file:
-            file.write((json.dumps(config, indent=2) + "\n").encode())
+            file.write((json.dumps(signed, indent=2) + "\n").encode())
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -272,31 +301,55 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise InvalidInput(f"{folder} does not hold a run: it has no {CONFIG}")
+    content = _content(path)
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        for name in ("epochs", "batch_size"):
-            checks.integer(name, config[name], 1)
-        Path(config["data_dir"] or "")
-        texts = ("name", "data", "dataset", "data_sha256", "backend")
-        kinds = {**dict.fromkeys(texts, str), "model": dict, "settings": dict}
-        if wrong := [name for name, kind in kinds.items() if not isinstance(config[name], kind)]:
-            raise ValueError(f"{wrong[0]} has the wrong type")
+        config = json.loads(content)
+        for name, kinds in _KINDS.items():
+            if not isinstance(config[name], kinds):
+                raise ValueError(f"{name} has the wrong type")
+        for name, least in {"epochs": 1, "batch_size": 1, "epochs_done": 0}.items():
+            checks.integer(name, config[name], least)
+        if config.pop("sha256") != _checksum(config):
+            raise ValueError("it has been altered, as its checksum shows")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadFile(f"{path} is damaged: {one_line(error)}") from error
     return dict(config)
 
 
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("name", "data", "dataset", "data_sha256", "backend", "losses_sha256"), str),
+    **dict.fromkeys(("model", "settings"), dict),
+    "data_dir": str | None,
+}
+
+
+def _checksum(config: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+_LARGEST_TEXT = 2**28  # bytes, of which an epoch in losses.csv takes a few hundred
+
+
+def _content(path: Path) -> bytes:
+    """The content of a text file; raises BadFile if it is more than a run writes."""
+    with opened(path) as file:
+        if os.fstat(file.fileno()).st_size > _LARGEST_TEXT:
+            raise BadFile(f"{path} is damaged: it has more than {_LARGEST_TEXT:,} bytes")
+        return file.read()
+
+
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The values of the flags, by name, with which this config.json was written."""
     model, data_dir = config["model"], config["data_dir"]
+    prior = model.get("prior")
     names = ("hidden", "latent", "lr_reconstruction", "lr_regularization", "dtype", "seed")
     return {
-        **{name: model.get(name) for name in names},
-        **{name: config[name] for name in ("epochs", "batch_size", "backend", "dataset")},
-        "prior_std": dict(model.get("prior") or {}).get("std"),
-        "data_dir": None if data_dir is None else Path(data_dir),
         "sample": config["data_sha256"] == _sha256(data.mnist_sample()),
         **config["settings"],
+        **{name: model.get(name) for name in names},
+        **{name: config[name] for name in ("epochs", "batch_size", "backend", "dataset")},
+        "prior_std": prior.get("std") if isinstance(prior, dict) else None,
+        "data_dir": None if data_dir is None else Path(data_dir),
     }
 
 
@@ -395,18 +448,23 @@ def read_history(folder: Path, model: AdversarialAutoencoder) -> list[Record]:
 
     Raises BadFile if the file is damaged or lacks one of them.
     """
-    path, size = folder / LOSSES, model.code_size
+    path, size, config = folder / LOSSES, model.code_size, read_config(folder)
+    if not path.is_file():
+        raise BadFile(f"{folder} is damaged: it has no {LOSSES}")
+    lines = _content(path).splitlines(keepends=True)[: 1 + config["epochs_done"]]
     try:
-        header, *lines = path.read_text(encoding="utf-8").splitlines()
+        if hashlib.sha256(b"".join(lines)).hexdigest() != config["losses_sha256"]:
+            raise ValueError(f"it has been altered, as the checksum in {CONFIG} shows")
+        header, *texts = b"".join(lines).decode().splitlines()
         columns = _columns(model)
-        rows = [[float(number) for number in line.split(",")] for line in lines[: model.epoch]]
+        rows = [[float(number) for number in line.split(",")] for line in texts[: model.epoch]]
         if header.split(",") != columns or any(len(row) != len(columns) for row in rows):
             raise ValueError(f"its columns are not {','.join(columns)}")
         if not np.isfinite(rows).all():
             raise ValueError("it holds a number that is not finite")
         if [row[0] for row in rows] != list(range(1, model.epoch + 1)):
             raise ValueError(f"it lacks some of the {model.epoch} epochs of {MODEL}")
-    except (ValueError, FileNotFoundError) as error:
+    except ValueError as error:
         raise BadFile(f"{path} is damaged: {one_line(error)}") from error
     return [
         Record(
@@ -456,6 +514,31 @@ def import_plots() -> ModuleType:
     except ValueError as error:
         raise Unavailable(f"matplotlib rejects MPLBACKEND or matplotlibrc: {error}") from error
     return plots
+
+
+def _require_no_run(folder: Path) -> None:
+    """Raise InvalidInput if the folder holds files of a run, unless it was killed at its start."""
+    found = [name for name in FILES if os.path.lexists(folder / name)]
+    if CONFIG in found:
+        raise InvalidInput(
+            f"{folder} already holds a run (it has {found[0]}); continue it with --resume, discard "
+            "it with --overwrite, or name another folder with --out"
+        )
+    if found and not _killed_at_its_start(folder, found):
+        raise InvalidInput(
+            f"{folder} holds {found[0]}, but no {CONFIG}; discard it with --overwrite, or name "
+            "another folder with --out"
+        )
+
+
+def _killed_at_its_start(folder: Path, found: Sequence[str]) -> bool:
+    """Whether the files are those that a run writes before its config.json, without an epoch."""
+    try:
+        _, arrays = checkpoint.read(folder / MODEL)
+        rows = _content(folder / LOSSES).splitlines()[1:] if LOSSES in found else []
+        return set(found) <= {MODEL, LOSSES} and not arrays["epoch"].any() and not rows
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 @contextmanager

@@ -13,15 +13,26 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import npaae
 from npaae import BadFile, CannotWrite, InvalidInput
-from npaae.experiment import Run, import_plots, reopen
+from npaae.experiment import Run, import_plots, read_history, reopen
 from npaae.parallel import SIGNALS
 
 from .. import running
 from ..idx_files import write_set
-from ..running import FILES, assert_equal_runs, assert_refused, files, rows, run, run_here
+from ..running import (
+    FILES,
+    alter_config,
+    assert_equal_runs,
+    assert_refused,
+    files,
+    rows,
+    run,
+    run_here,
+)
 
 
 def saved_model(folder):
@@ -409,6 +420,117 @@ def test_a_run_killed_twenty_times_ends_as_one_that_never_was(
     assert_equal_runs(killed, whole, expected)
 
 
+class Killed(KeyboardInterrupt):
+    """Stops a run in the middle as SIGKILL would: it leaves the folder as it is."""
+
+
+def killed_at_a_rename(monkeypatch, number, *flags):
+    """The run is killed before the file with this number, counted from 1, is in its place."""
+    renames, replace = [], os.replace
+
+    def replace_or_kill(*paths):
+        renames.append(paths)
+        if len(renames) == number:
+            raise Killed
+        replace(*paths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace_or_kill)
+        patch.setattr(Run, "__exit__", lambda run, *_: run._exit_stack.close())
+        process = run_here(*flags)
+    assert process.returncode == 130
+    assert len(renames) == number
+
+
+SMALL = ("--epochs", 3, "--hidden", 32, 16)
+AT_ITS_START = range(1, 5)  # model.npz, twice, losses.csv, config.json
+IN_AN_EPOCH = range(5, 11)  # losses.csv, config.json, model.npz, of two epochs
+
+
+@pytest.mark.parametrize("number", AT_ITS_START)
+def test_a_run_killed_before_it_has_a_configuration_starts_again(
+    finished, digits, tmp_path, monkeypatch, number
+):
+    flags = ("--data-dir", digits, *SMALL, "--out", tmp_path / "run")
+    killed_at_a_rename(monkeypatch, number, *flags)
+    assert_refused(run_here("--resume", "--out", tmp_path / "run"), 2, "no config.json")
+    assert run_here(*flags).returncode == 0
+    assert_equal_runs(tmp_path / "run", finished[0])
+
+
+@pytest.mark.parametrize("number", IN_AN_EPOCH)
+def test_a_run_killed_between_two_files_of_an_epoch_continues(
+    finished, digits, tmp_path, monkeypatch, number
+):
+    flags = ("--data-dir", digits, *SMALL, "--out", tmp_path / "run")
+    killed_at_a_rename(monkeypatch, number, *flags)
+    for again in AT_ITS_START:  # and so does one that is killed once more while it continues
+        killed_at_a_rename(monkeypatch, again, "--resume", "--out", tmp_path / "run")
+    assert run_here("--resume", "--out", tmp_path / "run").returncode == 0
+    assert_equal_runs(tmp_path / "run", finished[0])
+
+
+@pytest.mark.parametrize("number", AT_ITS_START)
+def test_an_overwriting_run_that_is_killed_never_continues_as_the_old_one(
+    finished, copied, digits, monkeypatch, number
+):
+    flags = ("--data-dir", digits, *SMALL, "--batch-size", 50, "--overwrite", "--out", copied)
+    killed_at_a_rename(monkeypatch, number, *flags)
+    assert_refused(run_here("--resume", "--out", copied), 2, "no config.json")
+    assert run_here(*flags).returncode == 0
+    assert json.loads((copied / "config.json").read_text())["batch_size"] == 50
+    assert saved_model(copied).reconstruction_adam.t == 3 * 6
+
+
+def test_somebody_elses_files_are_not_taken_for_a_start(copied, digits):
+    (copied / "config.json").unlink()
+    process = run_here("--data-dir", digits, "--out", copied)
+    assert_refused(process, 2, copied, "but no config.json", "--overwrite")
+
+
+# A folder that changes in mid-run
+
+
+def test_files_that_are_removed_in_mid_run_are_back_after_the_next_epoch(tmp_path):
+    with a_run(tmp_path) as run:
+        run.record(a_record(1))
+        for name in running.KEPT:
+            (tmp_path / name).unlink()
+        run.model.epoch = 2
+        run.record(a_record(2))
+    _, model, _ = reopen(tmp_path)
+    assert [record.epoch for record in read_history(tmp_path, model)] == [1, 2]
+
+
+@running.posix
+@pytest.mark.parametrize("method", ["record", "draw"])
+def test_a_folder_that_was_replaced_in_mid_run_is_left_alone(tmp_path, method):
+    folder, moved = tmp_path / "run", tmp_path / "moved"
+    with suppress(CannotWrite), a_run(folder) as run:
+        run.model.epoch = 1
+        run.record(a_record(1))
+        folder.rename(moved)
+        with a_run(folder):  # another run, in a folder of the same name
+            pass
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+        run.record(a_record(2)) if method == "record" else run.draw()
+        pytest.fail("it went on in a folder that is not its own")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert len(rows(moved)) == saved_model(moved).epoch == 1
+
+
+@running.posix
+def test_a_folder_that_was_emptied_before_the_first_epoch_is_left_alone(tmp_path):
+    """The run may discard what it has begun, but not what somebody else has put in its place."""
+    folder = tmp_path / "run"
+    with suppress(CannotWrite), a_run(folder) as run:
+        shutil.rmtree(folder)
+        folder.mkdir()
+        (folder / "model.npz").write_bytes(b"precious")
+        run.record(a_record(1))
+    assert (folder / "model.npz").read_bytes() == b"precious"
+
+
 # What is refused, before anything is touched
 
 
@@ -461,6 +583,70 @@ def test_a_damaged_run_is_refused_by_name_and_left_as_it_is(copied, file, old, n
     process = run_here("--resume", "--out", copied)
     assert_refused(process, 1, file, "is damaged")
     assert {path: path.read_bytes() for path in copied.iterdir()} == before
+
+
+@pytest.mark.parametrize("file", ["config.json", "losses.csv"])
+@given(data=st.data())
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_digit_changed_in_a_text_is_noticed(copied, file, data):
+    text = (copied / file).read_text()
+    place = data.draw(st.sampled_from([i for i, c in enumerate(text) if c.isdigit()]))
+    other = data.draw(st.sampled_from([digit for digit in "0123456789" if digit != text[place]]))
+    (copied / file).write_text(text[:place] + other + text[place + 1 :])
+    with pytest.raises(BadFile, match=file):
+        read_history(copied, saved_model(copied))
+    (copied / file).write_text(text)
+
+
+@pytest.mark.parametrize("change", [b"\r\n", b"\n\n"], ids=["of Windows", "doubled"])
+def test_a_table_with_other_line_ends_is_not_taken_for_the_one_that_was_written(copied, change):
+    content = (copied / "losses.csv").read_bytes()
+    (copied / "losses.csv").write_bytes(content.replace(b"\n", change))
+    with pytest.raises(BadFile, match=r"losses\.csv"):
+        read_history(copied, saved_model(copied))
+
+
+ODD = {
+    "data_dir": [False, 7, ["a"]],
+    "model": [{}, {"prior": 1}, {"prior": {"name": "gaussian_mixture", "components": 10**400}}],
+    "settings": [{"labels": "abc"}, {"out": "/"}, {"overwrite": True}, {"epochs": 9}, {"x": 1}],
+    "epochs": [-3, 0, 2.5, True],
+    "batch_size": [-1, None],
+    "epochs_done": [-1, 2, "3"],
+    "backend": ["fortran", "/dev/zero"],
+    "name": ["\x1b[2J\x07 \u202e", "x" * 300_000, 7],
+    "dataset": [None],
+    "losses_sha256": [None, "\x1b[2J"],
+}
+
+
+@pytest.mark.parametrize(("entry", "value"), [(e, v) for e in ODD for v in ODD[e]])
+def test_an_odd_value_is_one_sentence_however_it_got_there(copied, entry, value):
+    alter_config(copied, **{entry: value})
+    before = {path: path.read_bytes() for path in copied.iterdir()}
+    process = run_here("--resume", "--out", copied, example="semi_supervised.py")
+    if entry != "name":  # which a program for any data set only shows
+        process = run_here("--resume", "--out", copied)
+    assert process.returncode in (1, 2)
+    assert_refused(process, process.returncode)
+    assert process.stderr.removesuffix("\n").isprintable()
+    assert len(process.stderr) < 3_000
+    assert {path: path.read_bytes() for path in copied.iterdir()} == before
+
+
+@running.posix
+@pytest.mark.parametrize("file", ["losses.csv", "config.json", "model.npz"])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "loop", "device", "sparse"])
+def test_what_is_no_file_of_a_run_is_refused_at_once(copied, file, kind):
+    path = copied / file
+    if kind == "sparse":
+        os.truncate(path, 2**40)  # a terabyte, which takes no room
+    else:
+        path.unlink()
+        make = {"pipe": os.mkfifo, "folder": os.mkdir, "loop": lambda p: p.symlink_to(p)}
+        make.get(kind, lambda p: p.symlink_to("/dev/zero"))(path)
+    process = run_here("--resume", "--out", copied)
+    assert_refused(process, 2 if file == "config.json" and kind != "sparse" else 1, copied)
 
 
 @running.linux
@@ -564,9 +750,7 @@ def test_a_folder_with_files_of_two_runs_is_not_reopened(copied):
 
 
 def test_a_run_on_data_that_no_name_finds_asks_for_their_folder(copied, digits):
-    config = json.loads((copied / "config.json").read_text())
-    config |= {"dataset": "mine", "data_dir": None}
-    (copied / "config.json").write_text(json.dumps(config))
+    alter_config(copied, dataset="mine", data_dir=None)
     with pytest.raises(InvalidInput, match=r"--data-dir .* mine"):
         reopen(copied)
-    assert reopen(copied, digits)[0] == config
+    assert reopen(copied, digits)[0]["dataset"] == "mine"
