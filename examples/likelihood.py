@@ -6,8 +6,8 @@ chosen on the other 10,000 digits; then the test set is scored. Every epoch is s
 at any time, the same command continues and ends as if it had never stopped.
 
 In the first half of the epochs the learning rates fall to 0, because the noise of large steps
-costs 10 nats. In the second half they are constant, and an average of the parameters over the last
-epochs is scored, which has less noise than any of them (P. Izmailov et al., "Averaging weights
+lowers the score. In the second half they are constant, and an average of the parameters over the
+last epochs is scored, which has less noise than any of them (P. Izmailov et al., "Averaging weights
 leads to wider optima and better generalization", 2018).
 """
 

@@ -80,10 +80,10 @@ def _cupy_on_a_gpu() -> ModuleType:
 def random_stream(xp: ModuleType, seed: int, stream: int, epoch: int = 0) -> Generator:
     """The backend's random generator for one stream of one epoch.
 
-    On NumPy it is SFC64, which fills dropout masks 1.7 times as fast as the default generator. On
-    CuPy it is XORWOW with a fixed number of states: by default there are 2,048 for each
-    multiprocessor, all of which are initialised anew every epoch and take part in every draw, and
-    the draws would depend on the GPU.
+    On NumPy it is SFC64, which fills dropout masks faster than the default generator. On CuPy it
+    is XORWOW with a fixed number of states: by default there are 2,048 for each multiprocessor, all
+    of which are initialised anew every epoch and take part in every draw, and the draws would
+    depend on the GPU.
     """
     seeds = np.random.SeedSequence(seed, spawn_key=(stream, epoch))
     if xp is np:
@@ -94,7 +94,7 @@ def random_stream(xp: ModuleType, seed: int, stream: int, epoch: int = 0) -> Gen
 def random_words(xp: ModuleType, rng: Generator, shape: tuple[int, ...]) -> Array:
     """Independent random numbers: uint16, or float32 in [0, 1) on CuPy; see `limit`.
 
-    On NumPy each 64-bit word gives four, which takes a third of the time of as many floats.
+    On NumPy each 64-bit word gives four, which is faster than as many floats.
     """
     if hasattr(rng, "random_words"):  # on several ranks: see `parallel.RowsOf`
         return rng.random_words(xp, shape)
@@ -120,9 +120,9 @@ def blas_threads(xp: ModuleType, multiplications: int) -> Iterator[None]:
     """Compute the block's matrix products on one thread if they are small, else as usual.
 
     multiplications: the number in one pass through the networks, batch size · parameters. Below 1e8
-    a second thread gains nothing, and two programs on two cores slow each other down. Setting
-    OPENBLAS_NUM_THREADS or OMP_NUM_THREADS overrides this. The limit is the process's: it also
-    applies to whatever else the process computes at the time.
+    a second thread gains little on an idle machine, and two programs with a thread for each core
+    slow each other down. Setting OPENBLAS_NUM_THREADS or OMP_NUM_THREADS overrides this. The limit
+    is the process's: it also applies to whatever else the process computes at the time.
     """
     if xp is not np or multiplications >= 10**8 or _threads_chosen():
         yield

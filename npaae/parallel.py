@@ -16,12 +16,12 @@ normalisation.
 
 Each phase sums the slice of the gradient that its own Adam uses, in one all-reduce. One could also
 scatter the sums, let each rank update its own share and gather the parameters. That moves as many
-bytes and took 0.94 to 1.01 times as long on two ranks, which is within the noise, but it leaves
-each rank with only a part of Adam's moments, which a checkpoint would have to collect.
+bytes, but it leaves each rank with only a part of Adam's moments, which a checkpoint would have to
+collect.
 
 Each rank draws the masks and the samples of the prior for the whole batch and keeps those of its
-rows, so that n ranks train the same model as one. This takes 1 to 5 % of the step of one process.
-It is not divided among the ranks, so it limits how much many ranks can gain.
+rows, so that n ranks train the same model as one. This work is not divided among the ranks, so it
+limits how much many ranks can gain; `examples/benchmark.py --ranks` prints its share of a step.
 
     comm = npaae.parallel.world()     # under `mpiexec -n 4 python …`; None without mpiexec
     model = npaae.AdversarialAutoencoder(comm=comm)
