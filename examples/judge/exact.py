@@ -136,6 +136,8 @@ ADAM_SLIPS: list[tuple[str, Callable[..., Any]]] = [
      lambda c, g, m, v, t: algorithm(c, g, m, v, t - 1)),
     ("equals Algorithm 1 with 1 − β in place of 1 − βᵗ",
      lambda c, g, m, v, t: algorithm(c, g, m, v, 1)),
+    ("equals Algorithm 1 with 1 − β₁ in place of 1 − β₁ᵗ",
+     lambda c, g, m, v, t: algorithm(c, g, m, v, t) * (1 - c.beta1**t) / (1 - c.beta1)),
     ("equals Algorithm 1 with its sign reversed: θ climbs",
      lambda c, g, m, v, t: -algorithm(c, g, m, v, t)),
     ("equals Algorithm 1 with g in place of m",
@@ -180,8 +182,12 @@ def adam_part(rng: Rng, part: str) -> None:
             floor=case.rate, slips=moves, derived=False)  # fmt: skip
 
 
-def phase_blocks(rng: Rng, phase: audit.Phase, classes: int, what: str) -> None:
-    """A phase without dropout against the package's, network by network."""
+def phase_blocks(rng: Rng, number: int, classes: int, what: str) -> None:
+    """A phase without dropout against the package's, network by network.
+
+    The codes are made without a generator, because a rate of 0 may draw masks all the same, and the
+    phase draws from the prior first.
+    """
     arguments: dict[str, Any] = {
         "hidden": (4, 3), "latent": 2, "visible": 6, "classes": classes, "dtype": "float64",
         "prior": priors.gaussian_mixture(components=3) if classes else priors.gaussian(),
@@ -190,12 +196,20 @@ def phase_blocks(rng: Rng, phase: audit.Phase, classes: int, what: str) -> None:
     theirs, ours = (
         model(**arguments) for model in (audited("Model"), npaae.AdversarialAutoencoder)
     )
-    x, seed = audit.read_only(rng.random((5, 6))), audit.a_seed(rng)
+    x, labels = rng.random((5, 6)), np.array([-1, 0, 1, 2, 0]) if classes else None
+    seed = audit.a_seed(rng)
     sizes = {"n, the rows": 5.0, "x.size": 30.0, "the columns of x": 6.0}
 
     def run(model: Any) -> tuple[Any, Array]:
         model.gradient[:] = 0
-        return phase.gradient(model, x, np.random.default_rng(seed)), model.gradient.copy()
+        draws, (codes, caches) = np.random.default_rng(seed), model.encoder.forward(x)
+        if number == 1:
+            loss = model.reconstruction_gradient(x, draws)
+        elif number == 2:
+            loss = model.discriminator_gradient(codes, draws, labels)
+        else:
+            loss = model.generator_gradient(codes, caches, draws, labels)
+        return loss, model.gradient.copy()
 
     (loss, gradient), (right_loss, right) = run(theirs), run(ours)
     slips = []

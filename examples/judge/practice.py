@@ -237,8 +237,8 @@ ROWS = [
         hint="it differs from Algorithm 1 after the second step"),
     *(
         Row(f"{labels}phase{i}.{what}", f"phase {i}{', labels' if labels else ''}: {title}", code,
-            points, partial(exact.phase_blocks, phase=phase, classes=3 if labels else 0, what=what))
-        for i, code, phase in ((1, ONE, audit.ONE), (2, TWO, audit.TWO), (3, THREE, audit.THREE))
+            points, partial(exact.phase_blocks, number=i, classes=3 if labels else 0, what=what))
+        for i, code in enumerate((ONE, TWO, THREE), start=1)
         for labels in ("", "labels.")
         for what, title, points in
         (("value", "L", 1), ("gradient", "dL/dθ", 2), ("isolation", "moves nothing else", 1))
