@@ -19,7 +19,8 @@ from tqdm import tqdm
 import npaae
 from npaae import InvalidInput, metrics
 from npaae.backend import BACKENDS
-from npaae.experiment import Parser, launch
+from npaae.checkpoint import remove_partial
+from npaae.experiment import Parser, launch, locked
 
 HIDDEN = (1000, 1000)
 RECONSTRUCTION, DISCRIMINATOR, GENERATOR = 5e-4, 5e-4, 2e-4  # learning rates of the first epoch
@@ -58,7 +59,8 @@ def main() -> None:
     scores = []
     for seed in flags.seeds:
         path = flags.out / f"{flags.epochs}-epochs-seed-{seed}.npz"
-        model = trained(digits, flags.epochs, seed, path, flags.backend)
+        with locked(path.with_suffix(".lock")):
+            model = trained(digits, flags.epochs, seed, path, flags.backend)
         score = metrics.parzen(test, held_out, model.sample(SAMPLES, seed=seed), WIDTHS)
         scores.append(score.mean)
         print(f"seed {seed}: {described(score)}", flush=True)
@@ -77,6 +79,7 @@ def trained(
     Continues from `path` and the average beside it, if they exist.
     """
     averaged = path.with_stem(f"{path.stem}-average")
+    remove_partial(path.parent, (path.name, averaged.name))
     model, average = (saved_or_new(file, seed, backend) for file in (path, averaged))
     if average.epoch - model.epoch not in (0, 1):  # 1 if it was stopped between the two files
         raise InvalidInput(

@@ -7,6 +7,7 @@ this folder imports from it.
     load_data                   a data set by name, or the bundled sample
     Run                         the folder of a run: progress, losses, checkpoints, figures
     reopen, read_config, read_history     an existing run
+    locked                      a folder that no other program writes to meanwhile
     figures_of_a_run            the figures of `examples/mnist.py`
     import_plots                `npaae.plots`, or a clear error if matplotlib cannot be used
     launch                      runs `main` as a program that reports a user's mistake in a sentence
@@ -19,6 +20,7 @@ from .run import (
     figures_of_a_run,
     import_plots,
     load_data,
+    locked,
     read_config,
     read_history,
     reopen,
@@ -33,6 +35,7 @@ __all__ = [
     "import_plots",
     "launch",
     "load_data",
+    "locked",
     "read_config",
     "read_history",
     "reopen",

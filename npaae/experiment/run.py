@@ -113,7 +113,7 @@ class Run:
         self._begun: list[Path] = [self.folder / LOCK, self.folder] if made else []
         with ExitStack() as stack:
             stack.push(self._undo)
-            stack.enter_context(_locked(self.folder))
+            stack.enter_context(locked(self.folder / LOCK))
             self._lock = os.stat(self.folder / LOCK)
             self._begin()
             self._exit_stack = stack.pop_all()
@@ -542,13 +542,18 @@ def _killed_at_its_start(folder: Path, found: Sequence[str]) -> bool:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock the folder for this run until the block or the process ends."""
+def locked(path: Path) -> Iterator[None]:
+    """Lock this file, until the block or the process ends, for what is written to its folder.
+
+    Raises InvalidInput if another process has locked it.
+    """
     try:
-        with FileLock(folder / LOCK, blocking=False):
+        with FileLock(path, blocking=False):
             yield
     except Timeout as error:
-        raise InvalidInput(f"{folder} is in use by another run; name another folder") from error
+        raise InvalidInput(
+            f"{path.parent} is in use by another run; name another folder"
+        ) from error
 
 
 def _can_show_a_bar(stream: TextIO | None) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 import npaae
 from npaae import InvalidInput, backend, metrics
+from npaae.experiment import locked
 from npaae.training import train
 
 from ..strict_device import device
@@ -54,7 +55,7 @@ def test_it_scores_a_model_per_seed_and_the_training_images(main, tmp_path, caps
     assert [name for name, _ in lines] == names
     one, other, both, _ = (float(score.split("±")[0]) for _, score in lines)
     assert both == pytest.approx((one + other) / 2, abs=0.1)
-    assert {path.name for path in (tmp_path / "models").iterdir()} == {
+    assert {path.name for path in (tmp_path / "models").glob("*.npz")} == {
         f"1-epochs-seed-{seed}{what}.npz" for seed in (3, 4) for what in ("", "-average")
     }
 
@@ -152,6 +153,22 @@ def test_an_average_of_another_run_is_refused(digits, tmp_path, epochs_trained, 
     (tmp_path / missing).unlink()
     with pytest.raises(InvalidInput, match="not of one run"):
         likelihood.trained(dataset, 2, 0, tmp_path / "model.npz")
+
+
+def test_what_a_killed_run_left_half_written_is_removed(digits, tmp_path, epochs_trained):
+    for left in (".model.npz.1.partial", ".model-average.npz.1.partial", ".other.npz.1.partial"):
+        (tmp_path / left).write_bytes(b"half")
+    likelihood.trained(npaae.data.mnist(digits), 1, 0, tmp_path / "model.npz")
+    kept = {"model.npz", "model-average.npz", ".other.npz.1.partial"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_one_model_is_not_trained_by_two_programs_at_once(main, tmp_path, epochs_trained):
+    (tmp_path / "models").mkdir()
+    lock = locked(tmp_path / "models" / "1-epochs-seed-0.lock")
+    with lock, pytest.raises(InvalidInput, match="in use"):
+        main("--epochs", 1, "--seeds", 0)
+    assert not epochs_trained
 
 
 def test_too_few_digits_are_refused(main, monkeypatch):
