@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_data_flags()
     flags = parser.parse_args()
     config, model, dataset = reopen(flags.run_dir, flags.data_dir)
-    html = page(config["name"], model, dataset).encode()
+    html = page(config["dataset"], model, dataset).encode()
     path = flags.run_dir / "explore.html"
     with replacing(path) as file:
         file.write(html)
@@ -36,7 +36,10 @@ def main() -> None:
 
 
 def page(title: str, model: AdversarialAutoencoder, dataset: Dataset) -> str:
-    """The page as HTML. Raises InvalidInput unless the model's codes are planar."""
+    """The page as HTML. Rows that are no images are drawn as bars.
+
+    Raises InvalidInput unless the model's codes are planar.
+    """
     if model.latent != 2:
         raise InvalidInput(f"latent must be 2 for a plane, got a run with latent={model.latent}")
     dense = [layer for layer in model.decoder.layers if isinstance(layer, Dense)]
@@ -46,10 +49,11 @@ def page(title: str, model: AdversarialAutoencoder, dataset: Dataset) -> str:
     run = {
         "title": title,
         "epochs": model.epoch,
+        "image_size": dataset.image_size,
         "sizes": [model.latent, *(layer.b.size for layer in dense)],  # 2, 128, 256, 784
         "parameters": packed(np.concatenate(parameters), "<f4"),
         "codes": packed(model.encode(dataset.test_images), "<f4"),
-        "labels": packed(dataset.test_labels, "u1"),
+        "labels": packed([] if dataset.test_labels is None else dataset.test_labels, "<u2"),
         "label_names": dataset.label_names,
         "prior_std": getattr(model.prior, "std", None) if circles else None,
         "prior_draws": packed(draws, "<f4"),

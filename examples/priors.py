@@ -2,7 +2,7 @@
 
 Any distribution that can be sampled will do, whether or not its density is known. Two of these have
 parts, and each gets a second model whose discriminator is told the labels (Makhzani et al., section
-2.3): each digit then goes to its own part.
+2.3): each class then goes to its own part.
 """
 
 from pathlib import Path
@@ -14,22 +14,31 @@ from tqdm import tqdm
 import npaae
 from npaae import InvalidInput, metrics
 from npaae.checkpoint import replacing
+from npaae.data import require_usable
 from npaae.experiment import Parser, import_plots, launch, load_data
 from npaae.priors import gaussian, gaussian_mixture, swiss_roll, uniform_disc, uniform_square
 
 # The codes fill a shape with gaps only if reconstruction does not outrun the adversary. If labels
-# say which part a digit goes to, its code must cross the gaps, which takes larger steps.
+# say which part an image goes to, its code must cross the gaps, which takes larger steps.
 ALIKE = {"lr_reconstruction": 2e-4, "lr_regularization": 2e-4}
-TOLD = {"classes": 10, "lr_reconstruction": 5e-4, "lr_regularization": 1e-3}
-MODELS: dict[str, dict[str, Any]] = {
-    "Gaussian": {"prior": gaussian(), **ALIKE},
-    "disc": {"prior": uniform_disc(), **ALIKE},
-    "square": {"prior": uniform_square(), **ALIKE},
-    "ten Gaussians": {"prior": gaussian_mixture(), **ALIKE},
-    "ten Gaussians,\nlabels told": {"prior": gaussian_mixture(), **TOLD},
-    "Swiss roll": {"prior": swiss_roll(), **ALIKE},
-    "Swiss roll,\nlabels told": {"prior": swiss_roll(), **TOLD},
-}
+TOLD = {"lr_reconstruction": 5e-4, "lr_regularization": 1e-3}
+
+
+def models_for(classes: int) -> dict[str, dict[str, Any]]:
+    """The arguments of each model by its title, for images of so many classes, 0 for no labels."""
+    mixture = gaussian_mixture(components=classes or 10)
+    many = f"{mixture.components} Gaussians"
+    told = TOLD | {"classes": classes}
+    models = {
+        "Gaussian": {"prior": gaussian(), **ALIKE},
+        "disc": {"prior": uniform_disc(), **ALIKE},
+        "square": {"prior": uniform_square(), **ALIKE},
+        many: {"prior": mixture, **ALIKE},
+        f"{many},\nlabels told": {"prior": mixture, **told},
+        "Swiss roll": {"prior": swiss_roll(), **ALIKE},
+        "Swiss roll,\nlabels told": {"prior": swiss_roll(), **told},
+    }
+    return {name: model for name, model in models.items() if model.get("classes") != 0}
 
 
 def main() -> None:
@@ -43,22 +52,25 @@ def main() -> None:
     plots = import_plots()
     if flags.out.exists():
         raise InvalidInput(f"{flags.out} exists; move it away, or name another file with --out")
+    images = load_data("MNIST", flags.data_dir, sample=flags.sample)
+    require_usable(images, visible := images.train_images[0].size)
     flags.out.parent.mkdir(parents=True, exist_ok=True)
-    digits = load_data("MNIST", flags.data_dir, sample=flags.sample)
 
     models = {}
-    for name, arguments in MODELS.items():
-        models[name] = model = npaae.AdversarialAutoencoder(**arguments, seed=flags.seed)
+    told = images.train_labels is not None and images.test_labels is not None
+    for name, arguments in models_for(len(images.label_names) if told else 0).items():
+        options = {"visible": visible, "seed": flags.seed}
+        models[name] = model = npaae.AdversarialAutoencoder(**arguments, **options)
         records = npaae.train(
             model,
-            digits.train_images,
-            labels=digits.train_labels if model.classes else None,
-            test_images=digits.test_images,
+            images.train_images,
+            labels=images.train_labels if model.classes else None,
+            test_images=images.test_images,
             epochs=flags.epochs,
         )
         title = f"{name:27}".replace("\n", " ")
         *_, last = tqdm(records, desc=title, total=flags.epochs, unit="epoch")
-        codes = model.encode(digits.test_images)
+        codes = model.encode(images.test_images)
         distance, threshold, _ = metrics.energy_test(codes, model.sample_prior(len(codes), seed=1))
         print(
             f"{title} reconstruction {last.test_reconstruction:.4f}, "
@@ -66,12 +78,13 @@ def main() -> None:
             end="",
         )
         if model.classes:
-            share = in_their_part(model, codes, digits.test_labels)
-            print(f", {100 * share:.0f} % of the digits in their own part", end="")
+            share = in_their_part(model, codes, images.test_labels)
+            print(f", {100 * share:.0f} % of the images in their own part", end="")
         print(flush=True)
         # After every model, so that it can be seen, and the rest stopped, at any time.
         with replacing(flags.out) as file, plots.style.context("default"):
-            figure = plots.priors(models, digits.test_images, digits.test_labels)
+            tested = images.test_images, images.test_labels, images.label_names
+            figure = plots.priors(models, *tested, size=images.image_size)
             figure.savefig(file, format="png", dpi=100)
     print(f"Drawn in {flags.out}")
 

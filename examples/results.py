@@ -66,8 +66,9 @@ def measures(model: AdversarialAutoencoder, dataset: Dataset, last: Record) -> d
         "prior, covariances": found.prior_covariance[off_diagonal],
         "energy distance of codes and prior": found.energy.distance,
         "95 % permutation threshold of that": found.energy.threshold,
-        "10-nearest-neighbour accuracy (%)": 100 * found.neighbour_accuracy,
     }
+    if found.neighbour_accuracy is not None:
+        rows["10-nearest-neighbour accuracy (%)"] = 100 * found.neighbour_accuracy
     tried = f"{metrics.WIDTHS[0]} … {metrics.WIDTHS[-1]} tried"
     scores = {"samples": found.parzen, "training images": found.training_parzen}
     for what, score in scores.items():

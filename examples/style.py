@@ -7,9 +7,9 @@ style.png shows all ten digits in the style of the image on its left. It is
 
 from semi_supervised import main  # in the same folder
 
-from npaae.experiment import launch
+from npaae.experiment import ALL, launch
 
 ABOUT = "Separate the style of a digit from its identity"
 
 if __name__ == "__main__":
-    launch(lambda: main("style", about=ABOUT, labels=60_000, latent=15, joint=True))
+    launch(lambda: main("style", about=ABOUT, labels=ALL, latent=15, joint=True))

@@ -213,8 +213,9 @@ class Measures(NamedTuple):
     reconstruction: the test set's BCE per pixel, in nats. code_mean, code_covariance: of the test
     set's codes. prior_mean, prior_covariance: of `prior_draws`. energy: the test set's codes
     against as many draws. neighbour_accuracy: of the test codes among the training codes, with ten
-    neighbours. parzen: of the whole test set, under as many samples of the model. training_parzen:
-    the same with as many training images in place of samples, the score of memorisation.
+    neighbours; None without labels. parzen: of the whole test set, under as many samples of the
+    model. training_parzen: the same with as many training images in place of samples, the score of
+    memorisation.
 
     Both use the window width that is best for the last tenth of the training images. The width thus
     does not depend on the test images, and those training images are not among the samples of
@@ -229,7 +230,7 @@ class Measures(NamedTuple):
     prior_mean: Array
     prior_covariance: Array
     energy: EnergyTest
-    neighbour_accuracy: float
+    neighbour_accuracy: float | None
     parzen: Parzen
     training_parzen: Parzen
 
@@ -247,12 +248,15 @@ def measure(model: AdversarialAutoencoder, dataset: data.Dataset, *, seed: int =
     reconstruction, *_ = evaluate(model, model.xp.asarray(test))
     codes, train_codes, neighbours = model.encode(test), model.encode(train), min(10, len(train))
     labelled = (train_codes, dataset.train_labels, codes, dataset.test_labels)
+    accuracy = None
+    if not any(part is None for part in labelled):
+        accuracy = neighbour_accuracy(*labelled, neighbours=neighbours)
     return Measures(
         reconstruction,
         *moments(codes),
         *moments(prior_draws(model, seed=seed)),
         energy_test(codes, model.sample_prior(n, seed=seed + 1)),
-        neighbour_accuracy(*labelled, neighbours=neighbours),
+        accuracy,
         parzen(scored, held_out, model.sample(n, seed=seed)),
         parzen(scored, held_out, memory),
     )

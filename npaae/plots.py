@@ -458,7 +458,7 @@ def clusters(
         axes.imshow(_canvas(row, 12, size), **INK)
         name = f"category {k}"
         if names is not None and labels is not None:
-            name = texts[names[k]] if len(texts) else str(names[k])
+            name = texts[names[k]] if names[k] < len(texts) else str(names[k])
             for place, image in enumerate(surest):
                 if labels[image] != names[k]:
                     corner = (2 + place) * (size[1] + 2) - 1.5, -1.5

@@ -3,7 +3,7 @@
 The examples share it; `examples/mnist.py` uses all of it. Nothing in npaae outside
 this folder imports from it.
 
-    Parser, training_flags      the command line
+    Parser, training_flags      the command line; ALL is a number of labels
     load_data                   a data set by name, or the bundled sample
     Run                         the folder of a run: progress, losses, checkpoints, figures
     reopen, read_config, read_history     an existing run
@@ -13,7 +13,7 @@ this folder imports from it.
     launch                      runs `main` as a program that reports a user's mistake in a sentence
 """
 
-from .flags import Parser, training_flags
+from .flags import ALL, Parser, training_flags
 from .run import (
     Run,
     check_run,
@@ -28,6 +28,7 @@ from .run import (
 from .signals import launch
 
 __all__ = [
+    "ALL",
     "Parser",
     "Run",
     "check_run",

@@ -22,7 +22,8 @@ def _checked(convert: Callable[[str], Any], check: Callable[..., Any], *bounds: 
         try:
             return check("", value, *bounds)
         except InvalidInput as error:
-            raise argparse.ArgumentTypeError(str(error).strip()) from error
+            remedy = "; separate numbers by spaces" if "," in text else ""
+            raise argparse.ArgumentTypeError(f"{str(error).strip()}{remedy}") from error
 
     return parse
 
@@ -33,6 +34,12 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
+def _count(text: str) -> int | str:
+    """A number of labels; `ALL` means as many as there are images."""
+    return text if text == ALL else int(TYPES["non-negative integer"](text))
+
+
+ALL = "all"
 TYPES = {
     "non-negative integer": _checked(int, checks.integer, 0),
     "positive integer": _checked(int, checks.integer, 1),
@@ -40,6 +47,7 @@ TYPES = {
     "non-negative number": _checked(float, checks.non_negative),
     "learning rate": _checked(float, checks.learning_rate),
     "folder": _folder,
+    "number or all": _count,
 }
 
 

@@ -71,7 +71,7 @@ def test_it_holds_the_decoder_codes_and_labels_to_the_last_bit(html, trained, da
     np.testing.assert_array_equal(unpacked(run["parameters"], "<f4"), np.concatenate(expected))
     codes = unpacked(run["codes"], "<f4").reshape(-1, 2)
     np.testing.assert_array_equal(codes, trained.encode(dataset.test_images))
-    np.testing.assert_array_equal(unpacked(run["labels"], "u1"), dataset.test_labels)
+    np.testing.assert_array_equal(unpacked(run["labels"], "<u2"), dataset.test_labels)
     assert run["label_names"] == list("0123456789")
 
 
@@ -121,6 +121,20 @@ def test_the_colours_are_those_of_the_runs_figure():
     page = explore.TEMPLATE.read_text(encoding="utf-8")
     colours = json.loads(re.search(r"COLOURS = (\[.*?\]);", page, re.DOTALL)[1])
     assert colours == [to_hex(colormaps["tab10"](k)) for k in range(10)]
+
+
+@pytest.mark.parametrize("size", [(5, 4), (8, 8), (7,)])
+@pytest.mark.parametrize("classes", [None, 1, 300])
+def test_images_of_any_size_and_labels_have_their_page(size, classes):
+    n, rng = 300, np.random.default_rng(0)
+    labels = None if classes is None else np.arange(n) % classes
+    dataset = npaae.data.dataset(rng.random((n, *size)), labels, rng.random((n, *size)), labels)
+    model = npaae.AdversarialAutoencoder(hidden=(8,), visible=int(np.prod(size)))
+    run = inside(explore.page("mine", model, dataset))
+    assert run["image_size"] == (list(size) if len(size) == 2 else None)
+    expected = [] if labels is None else labels
+    np.testing.assert_array_equal(unpacked(run["labels"], "<u2"), expected)
+    assert len(run["label_names"]) == (classes or 0)
 
 
 def test_a_second_page_replaces_the_first_whole(explored, html):
@@ -200,9 +214,11 @@ class Page:
 
     def ink(self, canvas):
         """The canvas's pixels in [0, 1], or None if it is empty."""
-        pixels = f"Array.from({canvas}.getContext('2d').getImageData(0, 0, side, side).data)"
+        pixels = f"Array.from({canvas}.getContext('2d').getImageData(0, 0, width, height).data)"
         red, green, blue, alpha = np.array(self.ask(pixels)).reshape(-1, 4).T
-        np.testing.assert_array_equal((red, red, alpha), (green, blue, alpha[:1].repeat(784)))
+        np.testing.assert_array_equal(
+            (red, red, alpha), (green, blue, alpha[:1].repeat(len(alpha)))
+        )
         return 1 - red / 255 if alpha[0] else None
 
     def strip(self):
@@ -298,6 +314,28 @@ def test_the_page_decodes_as_numpy_does_in_every_pixel(page_of, rng, arguments):
     decoded = "arguments[0].map(code => Array.from(decode(code)))"
     images = page_of(model).ask(decoded, codes.tolist())
     np.testing.assert_allclose(images, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(5, 4), (3, 8), (7,)])
+@pytest.mark.parametrize("classes", [None, 26, 100])
+def test_images_of_any_size_and_labels_are_shown_without_an_error(chromium, page_of, size, classes):
+    n, rng = 200, np.random.default_rng(0)
+    labels = None if classes is None else np.arange(n) % classes
+    mine = npaae.data.dataset(rng.random((n, *size)), labels, rng.random((n, *size)), labels)
+    model = npaae.AdversarialAutoencoder(hidden=(8,), visible=int(np.prod(size)), seed=1)
+    chromium.get_log("browser")  # forgets what is in it
+    page = page_of(model, **mine._asdict())
+    page.click((0.2, 0.7), (0.8, 0.4))
+    assert chromium.get_log("browser") == []
+    assert page.ask("[digit.height, digit.width]") == list(size if len(size) == 2 else (32, *size))
+    legend = "Array.from(document.querySelectorAll('#legend li'), item => item.textContent)"
+    assert page.ask(legend) == list(mine.label_names)
+    if len(size) == 2:
+        page.assert_decodes_the_cursor(model)
+    else:  # a bar is as high as its feature
+        bars, expected = page.ink("digit").reshape(32, 7), model.decode([page.ask("cursor")])[0]
+        np.testing.assert_allclose(bars.sum(axis=0) / 32, expected, atol=0.6 / 32)
 
 
 @pytest.mark.slow

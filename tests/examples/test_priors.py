@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ..layouts import npz_layout, some_images
 from ..running import assert_refused, run_here
 
 
@@ -17,6 +18,27 @@ def test_every_prior_is_imposed_and_drawn_in_one_figure(digits, tmp_path):
     assert ["in their own part" in line for line in lines] == [False] * 4 + [True, False, True]
     losses = [float(line.split("reconstruction ")[1].split(",")[0]) for line in lines]
     assert np.isfinite(losses).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "kinds", "told"),
+    [((5, 4), ("x", "y"), 2), ((8, 8), ("x",), 0), ((7,), ("x", "y"), 2)],
+)
+def test_images_of_any_size_and_labels_have_their_priors(tmp_path, size, kinds, told):
+    path = npz_layout(*kinds)(tmp_path, some_images(size, train=60))
+    line = ("--data-dir", path, "--epochs", 1, "--out", tmp_path / "priors.png")
+    process = run_here(*line, example="priors.py")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.count("in their own part") == told
+    assert process.stdout.count("reconstruction") == 5 + told
+
+
+def test_images_that_cannot_be_trained_on_are_refused_before_anything_is_made(tmp_path):
+    np.savez(tmp_path / "mine.npz", x=np.eye(6, dtype=np.uint8)[:, None])
+    line = ("--data-dir", tmp_path / "mine.npz", "--out", tmp_path / "new" / "priors.png")
+    assert_refused(run_here(*line, example="priors.py"), 2, "images")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

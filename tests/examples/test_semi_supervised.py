@@ -7,7 +7,8 @@ import semi_supervised
 import npaae
 from npaae import CategoricalAutoencoder, InvalidInput
 
-from ..running import FILES_WITH_CATEGORIES, assert_refused, files, rows, run_here
+from ..layouts import npz_layout, some_images
+from ..running import FILES_WITH_CATEGORIES, KEPT, assert_refused, files, rows, run_here
 
 PROGRAMS = ("semi_supervised.py", "clustering.py", "style.py", "reduction.py")
 
@@ -28,12 +29,22 @@ def small(digits, tmp_path):
 
 
 def test_the_held_out_images_are_the_last_sixth_and_not_trained_on(sample):
-    kept = semi_supervised.without_the_last_sixth(sample)
+    kept = semi_supervised.without_a_sixth(sample)
     assert (len(kept.train_images), len(kept.test_images)) == (8_334, 1_666)
     both = np.concatenate((kept.train_images, kept.test_images))
     np.testing.assert_array_equal(both, sample.train_images)
     labels = np.concatenate((kept.train_labels, kept.test_labels))
     np.testing.assert_array_equal(labels, sample.train_labels)
+
+
+def test_of_images_in_the_order_of_their_labels_every_class_is_held_out():
+    labels = np.repeat(np.arange(6), 40)
+    rows = np.arange(240, dtype=np.uint8)[:, None]
+    kept = semi_supervised.without_a_sixth(npaae.data.dataset(rows, labels, rows, labels))
+    assert (len(kept.train_images), len(kept.test_images)) == (200, 40)
+    assert set(kept.test_labels) == set(range(6))
+    np.testing.assert_array_equal(kept.train_images[:, 0] // 40, kept.train_labels)
+    np.testing.assert_array_equal(kept.test_images[:, 0] // 40, kept.test_labels)
 
 
 @pytest.mark.parametrize("count", [10, 100, 1000])
@@ -51,13 +62,13 @@ def test_the_seed_draws_the_labelled_images(sample):
     assert not np.array_equal(first, other)
 
 
-def test_no_labels_are_none_and_more_than_there_are_are_all(sample):
+def test_no_labels_are_none_and_as_many_as_there_are_are_all(sample):
     assert semi_supervised.draw_labels(sample, 0, seed=0) is None
-    assert semi_supervised.draw_labels(sample, 60_000, seed=0) is sample.train_labels
+    assert semi_supervised.draw_labels(sample, 10_000, seed=0) is sample.train_labels
 
 
-@pytest.mark.parametrize("count", [15, 9_990])
-def test_labels_that_cannot_be_of_every_digit_alike_are_refused(sample, count):
+@pytest.mark.parametrize("count", [15, 9_990, 10_001, 10**8])
+def test_labels_that_cannot_be_of_every_class_alike_are_refused(sample, count):
     with pytest.raises(InvalidInput, match=r"^--labels must"):
         semi_supervised.draw_labels(sample, count, seed=0)
 
@@ -147,7 +158,7 @@ def test_evaluating_measures_the_test_set_and_leaves_the_folder_as_it_was(small,
     before = {path: path.read_bytes() for path in folder.iterdir()}
     process = run_here("--evaluate", "--out", folder, example="semi_supervised.py")
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
-    test = npaae.data.mnist(digits)
+    test = npaae.data.load(digits)
     model = CategoricalAutoencoder.load(folder / "model.npz")
     error = np.mean(model.classify(test.test_images) != test.test_labels)
     expected = f"{error:.2%} of {len(test.test_labels)} test images are classified wrongly"
@@ -182,6 +193,34 @@ def test_fewer_categories_than_digits_are_refused_before_anything_is_written(sma
     process = run_here(*small, "--categories", 5, example="semi_supervised.py")
     assert_refused(process, 2, "--categories must be at least 10")
     assert not (tmp_path / "run").exists()
+
+
+def test_images_of_other_labels_have_as_many_categories_and_ten_labels_of_each(tmp_path):
+    path = npz_layout("x", "y")(tmp_path, some_images(classes=3, train=120))
+    line = ("--data-dir", path, "--hidden", 8, "--epochs", 1, "--out", tmp_path / "run")
+    process = run_here(*line, example="semi_supervised.py")
+    assert process.returncode == 0, process.stderr
+    assert files(tmp_path / "run") == FILES_WITH_CATEGORIES
+    model = CategoricalAutoencoder.load(tmp_path / "run" / "model.npz")
+    assert (model.categories, model.visible) == (3, 20)
+    again = ("--resume", "--out", tmp_path / "run")
+    assert run_here(*again, example="semi_supervised.py").returncode == 0
+    process = run_here("--evaluate", "--out", tmp_path / "run", example="semi_supervised.py")
+    assert process.stdout.endswith("of 12 test images are classified wrongly\n")
+
+
+@pytest.mark.parametrize("size", [(5, 4), (7,)])
+def test_images_without_labels_are_clustered_and_their_error_is_not_measured(tmp_path, size):
+    path = npz_layout("x")(tmp_path, some_images(size, train=60))
+    line = ("--data-dir", path, "--hidden", 8, "--epochs", 1, "--out", tmp_path / "run")
+    process = run_here(*line, example="clustering.py")
+    assert process.returncode == 0, process.stderr
+    assert "no labels" in process.stdout.splitlines()[-1]
+    drawn = FILES_WITH_CATEGORIES if len(size) == 2 else KEPT | {"losses.png"}
+    assert files(tmp_path / "run") == drawn
+    refused = run_here(*line[:-1], tmp_path / "new", example="semi_supervised.py")
+    assert_refused(refused, 2, "--labels", "without labels")
+    assert not (tmp_path / "new").exists()
 
 
 FLAGS = [("--labels", 100), ("--categories", 11), ("--hidden", 8), ("--epochs", 2)]

@@ -56,6 +56,7 @@ def test_the_defaults_are_the_reports(monkeypatch):
         (["--epochs", "many"], ["--epochs", "positive integer", "'many'"]),
         (["--batch-size", "-5"], ["--batch-size", "-5"]),
         (["--hidden", "256", "x"], ["--hidden", "'x'"]),
+        (["--hidden", "256,128"], ["--hidden", "'256,128'", "separate numbers by spaces"]),
         (["--prior-std", "nan"], ["--prior-std", "positive, finite number", "nan"]),
         (["--prior-std", "1e300", "--sample"], ["prior", "1e+300"]),
         (["--lr-reconstruction", "1e30"], ["--lr-reconstruction", "(0, 1]", "1e+30"]),
