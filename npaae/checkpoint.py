@@ -51,16 +51,16 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 def write(model: Any, file: BinaryIO) -> None:
     """Write a model to an open file."""
     arrays: dict[str, Any] = {name: to_host(array) for name, array in model.arrays().items()}
-    numbers = {label: getattr(owner, name) for label, owner, name in _numbers(model)}
+    settings = {label: getattr(owner, name) for label, owner, name in numbers(model)}
     head: dict[str, Any] = {
         "format": FORMAT,
         "model": type(model).__name__,
         "config": json.dumps(model.config),
     }
-    np.savez(file, **head, epoch=model.epoch, **arrays, **numbers)
+    np.savez(file, **head, epoch=model.epoch, **arrays, **settings)
 
 
-def _numbers(model: Any) -> Iterator[tuple[str, Any, str]]:
+def numbers(model: Any) -> Iterator[tuple[str, Any, str]]:
     """(label, owner, name) of each Adam's numbers and of the settings of all layers."""
     for label, adam in model.adams().items():
         for name in ADAM:
@@ -157,7 +157,7 @@ def _restore(model: Any, saved: Mapping[str, HostArray]) -> None:
         if not np.isfinite(values).all() or (name.endswith(".v") and values.min() < 0):
             raise InvalidInput(f"its {name} holds numbers that training cannot produce")
         array[...] = model.xp.asarray(values)
-    for label, owner, name in _numbers(model):
+    for label, owner, name in numbers(model):
         check = ADAM[name] if isinstance(owner, Adam) else _setting
         setattr(owner, name, check(label, saved[label][()]))
     model.epoch = checks.integer("epoch", saved["epoch"], 0)

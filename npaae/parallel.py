@@ -46,6 +46,7 @@ import numpy as np
 
 from . import backend
 from .backend import Array, Generator, to_host
+from .checkpoint import numbers
 from .errors import InvalidInput, Unavailable, one_line
 from .layers import parts
 
@@ -162,7 +163,8 @@ class Ranks:
         """Raise InvalidInput on every rank unless all train the same model in the same way."""
         from . import __version__
 
-        state = model.config, model.epoch, [(a.t, a.learning_rate) for a in model.adams().values()]
+        settings = [getattr(owner, name) for _, owner, name in numbers(model)]
+        state = model.config, model.epoch, settings
         values = {"version": __version__, "configuration": state} | model.arrays() | arguments
         own = np.frombuffer(b"".join(map(_digest, values.values())), np.uint8)
         digests = np.empty((self.size, len(values), 32), np.uint8)

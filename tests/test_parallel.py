@@ -251,6 +251,27 @@ def test_ranks_on_threads_that_differ_are_told_in_what(threads):
     threads(2, differ)
 
 
+CHANGES = [
+    lambda model, rank: setattr(model.generator_adam, "beta2", 0.9 + rank / 100),
+    lambda model, rank: setattr(model.generator_adam, "t", rank),
+    lambda model, rank: setattr(model.encoder.layers[2], "rate", rank / 10),
+    lambda model, rank: setattr(model, "seed", rank),
+    lambda model, rank: setattr(model, "prior", npaae.priors.gaussian(1 + rank)),
+    lambda model, rank: setattr(model, "epoch", rank),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_ranks_of_which_one_was_changed_are_told(threads, small_model, change):
+    def train(comm):
+        model = small_model(comm=comm)
+        change(model, comm.Get_rank())
+        with pytest.raises(npaae.InvalidInput, match=r"^comm .* in configuration$"):
+            npaae.train(model, np.zeros((6, 9)))
+
+    threads(2, train)
+
+
 def test_other_ranks_on_threads_wait_for_rank_0(threads, monkeypatch):
     order, of_this_thread = [], threading.local()
     monkeypatch.setattr(parallel, "world", lambda: of_this_thread.comm)

@@ -141,6 +141,15 @@ def test_the_surest_of_images_whose_confidence_is_rounded_to_1_is_found(sample, 
     assert semi_supervised.error_rate(model, few, few.test_images, np.array([5, 5]), 0) == 0
 
 
+def test_what_is_scored_names_no_category(sample, monkeypatch):
+    model, held_out = a_model(categories=2), np.array([[0.9, 0.1], [0.2, 0.8]])
+    few = sample._replace(test_images=held_out, test_labels=np.array([7, 5]))
+    monkeypatch.setattr(model, "encode", lambda images: images)
+    scored = np.array([[1.0, 0.0], [0.0, 1.0]])  # which are surer than those that are held out
+    for labels, expected in (([7, 5], 0), ([5, 7], 1)):
+        assert semi_supervised.error_rate(model, few, scored, np.array(labels), 0) == expected
+
+
 # The programs
 
 
@@ -163,6 +172,20 @@ def test_evaluating_measures_the_test_set_and_leaves_the_folder_as_it_was(small,
     error = np.mean(model.classify(test.test_images) != test.test_labels)
     expected = f"{error:.2%} of {len(test.test_labels)} test images are classified wrongly"
     assert (process.stdout.strip(), process.stderr) == (expected, "")
+
+
+def test_the_test_images_are_evaluated_by_the_names_that_held_out_images_give(
+    small, digits, tmp_path
+):
+    run_here(*small, "--labels", 0, example="semi_supervised.py")
+    process = run_here("--evaluate", "--out", tmp_path / "run", example="semi_supervised.py")
+    model = CategoricalAutoencoder.load(tmp_path / "run" / "model.npz")
+    whole = npaae.data.mnist(digits)
+    held_out = semi_supervised.without_the_last_sixth(whole)
+    doubts = model.other_probability(held_out.test_images)
+    names = held_out.test_labels[doubts.argmin(axis=0)]
+    error = np.mean(names[model.classify(whole.test_images)] != whole.test_labels)
+    assert process.stdout.startswith(f"{error:.2%} of 100 test images")
 
 
 def test_a_run_on_the_sample_is_evaluated_on_the_sample(tmp_path):
