@@ -207,10 +207,14 @@ def grade(flags: Namespace) -> None:
     submissions = checked_ids([handed_in(folder) for folder in folders])
     results = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for found in pool.map(lambda one: result(one, flags.seed), submissions):
-            results.append(found)
-            line = f"{found.submission.folder}: {found.points} of {OF} {found.note}".rstrip()
-            print("".join(c if c.isprintable() else "?" for c in line))
+        try:
+            for found in pool.map(lambda one: result(one, flags.seed), submissions):
+                results.append(found)
+                line = f"{found.submission.folder}: {found.points} of {OF} {found.note}".rstrip()
+                print("".join(c if c.isprintable() else "?" for c in line), flush=True)
+        except BaseException:  # Ctrl-C, or the reader of the output has gone
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     if flags.csv:
         write_csv(flags.csv, results)
     if flags.json:

@@ -118,15 +118,20 @@ def layer_input(design: Design, sandbox: Sandbox, rng: Rng) -> None:
         dx = remote.call("backward", case.dy, cache, state=state).value
         given = {"x": case.x, **state}
         truth = formula.derivative("y", "x", given, case.dy)
-        last = formula.derivative("y", "x", {**given, "x": other}, case.dy)
-        slips = [
-            ("backward uses the last forward pass: keep the cache, not an attribute", last),
-            ("it lacks dy, the gradient at the output",
-             formula.derivative("y", "x", given, np.ones_like(case.dy))),
-        ]  # fmt: skip
         floor = np.abs(case.dy) if design.name == "activation" else scale(case.dy, truth)
         require("dx", dx, truth, limit=DERIVATIVE, floor=floor, sizes=case.sizes,
-                slips=slips_of(formula, "y", "x", given, case.dy, slips))  # fmt: skip
+                slips=input_slips(formula, given, other, case.dy))  # fmt: skip
+
+
+def input_slips(
+    formula: Formula, given: dict[str, Any], other: Array, dy: Array
+) -> Iterator[tuple[str, Array]]:
+    """What dx becomes by a mistake; `other` is the input of the last forward pass."""
+    last = formula.derivative("y", "x", {**given, "x": other}, dy)
+    yield "backward uses the last forward pass: keep the cache, not an attribute", last
+    lacking = formula.derivative("y", "x", given, np.ones_like(dy))
+    yield "it lacks dy, the gradient at the output", lacking
+    yield from slips_of(formula, "y", "x", given, dy)
 
 
 def activation_input(design: Design, sandbox: Sandbox, rng: Rng) -> None:
@@ -146,9 +151,9 @@ def scale(dy: Array, truth: Array) -> float:
 
 
 def slips_of(
-    formula: Formula, of: str, by: str, given: Any, dy: Any, first: Any = ()
+    formula: Formula, of: str, by: str, given: dict[str, Any], dy: Any
 ) -> Iterator[tuple[str, Array]]:
-    yield from first
+    """What a derivative becomes if one of its rules is broken; of small arrays, for the time."""
     if given[by].size <= 100:
         for slip in formula.slips(by):
             yield slip.sentence, formula.derivative(of, by, given, dy, slip)

@@ -85,7 +85,7 @@ CUTS = {  # patterns of what the docstrings give away
         r", and dx = m · dy",
     ],
     "losses": [r", +dL/dp = .*? / N"],
-    "optim": [r"\n\n    With c = .*?c ε\)"],
+    "optim": [r"\n\n    With c = .*?passes over memory\."],
     "model": [],
 }
 

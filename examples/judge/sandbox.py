@@ -145,12 +145,13 @@ class Sandbox:
         answer: Any = None
         ending = "the code ended its process"
         start = time.monotonic()
-        limit = max(0.0, min(limit, TOTAL - self.waited))
         try:
             self._send(protocol.pack(request), limit)
             self.wanted.release()
             answer = self.answers.get(timeout=limit)
             self.waited += time.monotonic() - start
+            if self.waited > TOTAL:
+                answer, ending = None, f"all calls together take more than {TOTAL:g} seconds"
         except Empty:
             ending = f"no answer after {limit:g} seconds: is there an endless loop?"
         except OSError:

@@ -171,7 +171,18 @@ def test_start_refuses_a_folder_that_exists(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-ANSWERS = ["⇒", "dx = dy", "dx = m", "dW =", "db_j", "(p − t)", "(σ(l) − t)", "m / (√v", "ln(1 +"]
+ANSWERS = [
+    "⇒",
+    "dx = dy",
+    "dx = m",
+    "dW =",
+    "db_j",
+    "(p − t)",
+    "(σ(l) − t)",
+    "m / (√v",
+    "end of its section",
+    "ln(1 +",
+]
 
 
 @pytest.mark.parametrize("answer", [*ANSWERS, "matmul", "log1p"])
