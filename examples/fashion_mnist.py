@@ -1,6 +1,6 @@
 """Train the adversarial autoencoder of the report on Fashion-MNIST: `mnist.py` on other images.
 
-The data set is downloaded on first use; --data-dir names a folder that holds it.
+The data set is downloaded on first use; --data-dir names a file or folder that holds it.
 """
 
 from mnist import main  # in the same folder

@@ -16,6 +16,7 @@ from matplotlib import colormaps
 from matplotlib import style as style  # for callers who draw in a style of their own
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, Rectangle
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
 from .backend import SAMPLE, HostArray, random_stream, to_host
@@ -101,7 +102,7 @@ def losses(
             axes.set_xlim(epochs[0], epochs[-1])
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axes.grid(alpha=0.25)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, fontsize=8)
     figure.axes[0].set_ylabel("mean BCE (nats)")
     return figure
 
@@ -268,7 +269,8 @@ def _legend_style(names: Sequence[str]) -> tuple[int, int]:
 def _legend_width(names: Sequence[str]) -> float:
     """The inches that the legend of labels with these names takes up."""
     columns, font = _legend_style(names)
-    return columns * (0.45 + 0.0085 * font * max(map(len, names), default=0))
+    texts = (TextPath((0, 0), name, size=font).get_extents().width for name in names)  # points
+    return columns and (columns * (4 * font + max(texts)) + 2 * font) / 72
 
 
 def _legend(figure: Figure, names: Sequence[str], left: float) -> None:
@@ -301,8 +303,9 @@ def _dot(label: int) -> Line2D:
 
 
 def _texts(names: Sequence[str]) -> list[str]:
-    """Names as matplotlib shows them: not too long, and a $ does not begin a formula."""
-    return [textwrap.shorten(name, 20, placeholder="…").replace("$", r"\$") for name in names]
+    """Names as matplotlib shows them: not empty or long, and a $ does not begin a formula."""
+    short = (textwrap.shorten(name, 20, placeholder="…") or "–" for name in names)
+    return [name.replace("$", r"\$") for name in short]
 
 
 def priors(

@@ -261,6 +261,34 @@ def test_labels_also_stand_at_the_medians_of_their_codes(small_model, images):
     np.testing.assert_allclose(places["3"], median)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [NAMES, ("W" * 20, "m"), tuple(map(str, range(26))), tuple(f"class {k}" for k in range(100))],
+)
+def test_a_legend_lies_inside_its_figure(small_model, images, names):
+    model, labels = small_model(), np.arange(25) % len(names)
+    figures = [plots.latent(model, images, labels, names)]
+    figures += [plots.priors({"one": model}, images, labels, names)]
+    for figure in figures:
+        pixels(figure)  # draws it
+        box, (legend,) = figure.bbox, figure.legends
+        extent = legend.get_window_extent()
+        assert box.x0 <= extent.x0 < extent.x1 <= box.x1 + 1
+        assert box.y0 <= extent.y0 < extent.y1 <= box.y1
+        for axes in figure.axes:
+            assert axes.get_window_extent().x1 <= extent.x0 + 1
+
+
+def test_a_legend_of_losses_lies_inside_its_panel(images):
+    model = CategoricalAutoencoder(hidden=(7,), visible=9)
+    history = list(npaae.train(model, images, test_images=images, epochs=2))
+    figure = plots.losses(history, model, test="held out", others=[history])
+    pixels(figure)
+    for axes in figure.axes:
+        legend, panel = axes.get_legend().get_window_extent(), axes.get_window_extent()
+        assert panel.x0 <= legend.x0 < legend.x1 <= panel.x1
+
+
 @pytest.mark.parametrize("latent", [1, 2])
 def test_codes_without_labels_have_one_colour_and_no_legend(small_model, images, latent):
     figure = plots.latent(small_model(latent=latent), images)
@@ -268,7 +296,7 @@ def test_codes_without_labels_have_one_colour_and_no_legend(small_model, images,
     assert len(np.unique(dots(figure.axes[0])[1], axis=0)) == 1
 
 
-@pytest.mark.parametrize("names", [("a $ b", "$", "x" * 500), tuple(map(str, range(300)))])
+@pytest.mark.parametrize("names", [("a $ b", "$", "", " ", "x" * 500), tuple(map(str, range(300)))])
 def test_any_names_can_be_drawn(small_model, images, names):
     figure = plots.latent(small_model(), images, np.arange(25) % len(names), names)
     assert len(np.unique(pixels(figure))) > 2
