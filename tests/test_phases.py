@@ -152,6 +152,22 @@ def test_each_phases_gradient_is_right_along_a_random_direction_at_real_size(kin
         parameters[:] = start
 
 
+@pytest.mark.parametrize("label", range(-1, 10))
+def test_each_of_ten_classes_has_a_column_of_the_discriminators_inputs(small_model, label, x):
+    model = small_model(classes=10, prior=gaussian_mixture())
+    model.discriminator_gradient(model.encoder.forward(x)[0], draws(), np.full(6, label))
+    (seen,) = np.unique(np.nonzero(model.discriminator.layers[0].dW[2:])[0])
+    assert seen == (10 if label < 0 else label)
+
+
+def test_each_of_ten_classes_draws_from_a_part_of_the_prior_of_its_own(small_model):
+    model = small_model(classes=10, prior=gaussian_mixture(10, tangential_std=0.1))
+    labels = np.repeat(np.arange(10), 20)
+    samples = model.draw_prior(draws(), 200, labels)
+    angles = np.arctan2(samples[:, 1], samples[:, 0])
+    np.testing.assert_array_equal(np.rint(10 * angles / (2 * np.pi)) % 10, labels)
+
+
 # A layer of the user's own
 
 
