@@ -49,6 +49,14 @@ def test_the_category_of_an_image_is_the_largest_of_its_distribution():
     np.testing.assert_array_equal(model.classify(X), model.encode(X)[:, :3].argmax(axis=1))
 
 
+def test_each_of_thirty_categories_can_be_the_one_of_an_image(monkeypatch):
+    model = small(categories=30)
+    y = np.hstack((0.01 + 0.7 * np.eye(30), np.ones((30, 2))))
+    monkeypatch.setattr(model, "encode", lambda images: y)
+    np.testing.assert_array_equal(model.classify(X), np.arange(30))
+    np.testing.assert_allclose(model.other_probability(X), y[:, :30].sum(axis=1)[0] - y[:, :30])
+
+
 def test_a_doubt_is_precise_where_a_confidence_is_rounded_to_1(monkeypatch):
     model = small()
     y = np.array([[1, 1e-9, 0, 5, 5], [0.25, 0.25, 0.5, 5, 5]], np.float32)

@@ -138,8 +138,9 @@ WHOLE = {"hidden": (100, 60), "categories": 10, "latent": 10}  # of 784 pixels
         (SMALL, N, 30, 3.0, True),
         (SMALL, N, 30, 0.0, False),
         (WHOLE, 100, 3, 3.0, True),
+        (WHOLE, 100, 1, 0.0, False),
     ],
-    ids=["labels", "heads", "own samples", "at the size of MNIST"],
+    ids=["labels", "heads", "own samples", "MNIST", "MNIST, own samples"],
 )
 def test_steps_with_categories_equal_pytorchs_in_every_loss_and_parameter(
     torch, sizes, n, steps, head_distance, labelled

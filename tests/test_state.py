@@ -9,7 +9,8 @@ import pytest
 
 import npaae
 from npaae import AdversarialAutoencoder, CategoricalAutoencoder, InvalidInput
-from npaae.layers import named_parameters, perceptron
+from npaae.categorical.layers import BatchNorm, ClusterHeads, Noise
+from npaae.layers import Dropout, named_parameters, parts, perceptron
 from npaae.priors import uniform_disc
 
 SMALL = {"hidden": (7, 5), "visible": 9, "dtype": "float64", "seed": 3}
@@ -18,6 +19,14 @@ MODELS = {
     "second": (CategoricalAutoencoder, {"head_distance": 1.0}),
 }
 X = np.random.default_rng(1).random((6, 9))
+
+
+OF_LAYERS = {  # not read from the layers, which may forget to declare one
+    Dropout: ("rate",),
+    Noise: ("std",),
+    BatchNorm: ("epsilon", "momentum"),
+    ClusterHeads: ("distance",),
+}
 
 
 def loaded(model, path):
@@ -40,7 +49,12 @@ def numbers(model):
         for name, owner in model.adams().items()
         for attribute in adam
     }
-    of_layers = {label: (layer, name) for label, layer, name in model.declared("settings")}
+    of_layers = {
+        f"{network} {label}{attribute}": (layer, attribute)
+        for network in ("encoder", "decoder", "discriminator")
+        for label, layer in parts(getattr(model, network))
+        for attribute in OF_LAYERS.get(type(layer), ())
+    }
     return of_adams | of_layers | {"epoch": (model, "epoch"), "seed": (model, "seed")}
 
 

@@ -8,7 +8,8 @@ import pytest
 import npaae
 from npaae import AdversarialAutoencoder, CategoricalAutoencoder, backend, priors
 from npaae import model as model_module
-from npaae.backend import NOISE, SAMPLE, SHUFFLE, WEIGHTS, random_stream
+from npaae.backend import NOISE, SAMPLE, SHUFFLE, WEIGHTS, random_stream, random_words
+from npaae.categorical.layers import Noise
 
 SEEDS = (0, 1, 2, 2**31, 2**32, 2**32 + 1, 2**33, 2**64, 2**64 + 1, 2**96 + 1, 2**128, 2**200)
 SMALL = {"hidden": (3,), "visible": 1}
@@ -98,6 +99,22 @@ def test_categories_and_styles_of_the_prior_do_not_tell_of_each_other(rng):
         assert_unrelated(codes[:, [category, *range(10, 20)]])
 
 
+def test_the_words_that_decide_dropout_are_uniform_and_unrelated_at_real_size(rng):
+    words = random_words(np, rng, (1001, 257))
+    assert_even(np.bincount(words.ravel() >> 8, minlength=256), words.size / 256)
+    assert_even(np.bincount(words.ravel() & 255, minlength=256), words.size / 256)
+    assert_unrelated(words)
+    assert_unrelated(words.T)
+
+
+def test_noise_is_normal_and_unrelated_at_real_size(rng):
+    noise, _ = Noise(0.3).forward(np.zeros((1000, 256)), rng)
+    assert abs(noise.mean()) < 6 * 0.3 / np.sqrt(noise.size)
+    assert abs(noise.std() / 0.3 - 1) < 6 / np.sqrt(2 * noise.size)
+    assert_unrelated(noise)
+    assert_unrelated(noise.T)
+
+
 # Epochs
 
 
@@ -138,6 +155,14 @@ def orders():
 
 def test_each_epoch_visits_every_image_once(orders):
     np.testing.assert_array_equal(np.sort(orders, axis=1), np.tile(np.arange(25), (800, 1)))
+
+
+def test_each_of_more_images_than_16_bits_count_is_visited_once():
+    n = 70_000
+    model = WatchedAutoencoder(**SMALL, dtype="float64")
+    list(npaae.train(model, images_by_number(n), epochs=1, batch_size=999))
+    order = np.rint(n * np.concatenate([x for x, _ in model.steps])).astype(int)
+    np.testing.assert_array_equal(np.sort(order), np.arange(n))
 
 
 def test_every_image_is_in_every_place_equally_often(orders):

@@ -173,6 +173,16 @@ def test_the_test_set_is_measured_after_the_epoch(small_model, images):
         assert record[4:7] == evaluate(model, test_images)
 
 
+def test_each_of_more_images_than_are_evaluated_at_once_counts_alike(small_model):
+    model, rows = small_model(), np.random.default_rng(0).random((2300, 9))
+    rows[2000:] *= 0.1  # so that an average over pieces of unequal size is another
+    codes, p = model.encode(rows), model.reconstruct(rows)
+    expected = -np.mean(rows * np.log(p) + (1 - rows) * np.log(1 - p))
+    loss, mean, std = evaluate(model, rows)
+    assert loss == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose((mean, std), (codes.mean(axis=0), codes.std(axis=0)), rtol=1e-12)
+
+
 def test_the_codes_of_float32_are_averaged_in_double(small_model, images):
     model, rows = small_model(dtype="float32"), images.reshape(25, 9)
     codes = model.encode(rows).astype(np.float64)
