@@ -23,7 +23,9 @@ import json
 import os
 import re
 import secrets
+import shutil
 import sys
+import textwrap
 from argparse import Namespace, RawDescriptionHelpFormatter
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -97,14 +99,20 @@ def report(points: int, of: int, verdicts: Iterable[Verdict]) -> dict[str, Any]:
 
 
 def print_table(verdicts: Sequence[Verdict]) -> None:
+    """A row for each verdict; on a terminal, a note that is too long goes below it."""
     titles, codes = (max(len(getattr(v, name)) for v in verdicts) for name in ("title", "code"))
     names = {part.partition(":")[0]: part for part in practice.PARTS}
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     for part in dict.fromkeys(verdict.part for verdict in verdicts):
         own = [verdict for verdict in verdicts if verdict.part == part]
         print(f"{names.get(part, part)} ({total(own)} of {sum(v.of for v in own)} points)")
         for v in own:
-            line = f"  {v.title:{titles}}  {v.code:{codes}}  {v.verdict} {v.note}"
-            print(line.rstrip())
+            line = f"  {v.title:{titles}}  {v.code:{codes}}  {v.verdict}"
+            if len(line) + 1 + len(v.note) <= room:
+                print(f"{line} {v.note}".rstrip())
+            else:
+                print(line)
+                print(textwrap.indent(textwrap.fill(v.note, room - 6), 6 * " "))
         print()
 
 
@@ -204,6 +212,9 @@ def grade(flags: Namespace) -> None:
         folders = []
     if not folders:
         raise InvalidInput(f"the folder must hold a folder for each student, got {flags.folder}")
+    for path in (flags.csv, flags.json):  # now, and not after minutes
+        if path and not path.parent.is_dir():
+            raise InvalidInput(f"the folder of {path} must exist")
     submissions = checked_ids([handed_in(folder) for folder in folders])
     results = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:

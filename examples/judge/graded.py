@@ -291,6 +291,8 @@ def optimiser_steps(name: str, steps: int) -> Callable[[Design, Sandbox, Rng], N
                 if part == "theta":  # whose steps are small beside it
                     slips = ((sentence, end - theta) for sentence, end in slips)
                     told = {1: "the first step", 2: "the second step"}.get(steps, f"{steps} steps")
+                    if not np.isfinite(bound["theta"]).all():
+                        raise Wrong(f"{told}: NaN or infinite: is t 1 in the first step?")
                     require(told, bound["theta"] - theta,
                             truth["theta"] - theta, limit=1e-10, floor=1e-3, slips=slips,
                             derived=False)  # fmt: skip

@@ -253,6 +253,7 @@ MISTAKES = [
     ("optimiser", "self.theta -=", "self.theta +=", "the sign is reversed"),
     ("optimiser", "self.theta -=", "self.theta = self.theta -", "in place"),
     ("optimiser", "self.t += 1", "self.t += 2", "t is one too large"),
+    ("optimiser", "self.t += 1", "", "is t 1 in the first step|t is one too small"),
     ("optimiser", "self.m, self.v = m, v", "pass", "0 everywhere"),
     ("optimiser", "self.gradient, self.m", "self.gradient, 0 * self.m", "not kept|should be"),
 ]
@@ -652,6 +653,11 @@ def test_a_class_is_graded_a_row_a_folder(a_class):
 )
 def test_a_bad_folder_is_a_row_that_says_why(a_class, folder, note):
     assert note in a_class[2][folder]["note"]
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(a_class, tmp_path):
+    arguments = ("grade", a_class[0] / "submissions", "--csv", tmp_path / "no" / "g.csv")
+    assert_refused(run_here(*arguments, example="homework.py"), 2, "g.csv")
 
 
 def test_the_reports_of_a_class_agree(a_class):
