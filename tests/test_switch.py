@@ -261,7 +261,7 @@ def test_more_epochs_leave_no_more_arrays_or_kernels(monkeypatch, kind):
         for _ in npaae.train(model, IMAGES, epochs=epochs, batch_size=7):
             pass
         gc.collect()
-        return sum(isinstance(each, DeviceArray) for each in gc.get_objects())
+        return sum(type(each) is DeviceArray for each in gc.get_objects())
 
     first = left_by(30)  # compiles what is not yet compiled
     strict_device.COMPILED.clear()
