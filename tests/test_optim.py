@@ -24,6 +24,18 @@ def test_three_steps_equal_the_numbers_worked_out_by_hand():
         assert theta.item() == pytest.approx(expected, abs=1e-7)
 
 
+@pytest.mark.parametrize("t", [1, 999, 10_001, 10**6])
+def test_a_step_is_algorithm_1_however_many_there_were(t, rng):
+    theta, g, m, v = rng.random((4, 5))
+    adam = Adam(np, theta.copy(), g, learning_rate=0.1)
+    adam.t, adam.m[:], adam.v[:] = t - 1, m, v
+    adam.step()
+    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+    unbiased = m / (1 - 0.9**t), v / (1 - 0.999**t)
+    expected = theta - 0.1 * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
+    np.testing.assert_allclose(adam.parameters, expected, rtol=1e-12)
+
+
 def test_epsilon_stands_beside_the_root():
     theta = np.zeros(1)
     Adam(np, theta, np.array([1e-8]), learning_rate=1.0).step()

@@ -93,6 +93,18 @@ class TestAModelThatIsCarried:
     def test_has_the_prior_that_was_assigned(self, kind, options, carry, tmp_path):
         assert carry(changed(kind, options), tmp_path).prior == uniform_disc(3.0)
 
+    def test_shares_nothing_with_the_model(self, kind, options, carry, tmp_path):
+        model = changed(kind, options)
+        again = carry(model, tmp_path)
+        before = {name: getattr(*place) for name, place in numbers(model).items()}
+        for owner, attribute in numbers(again).values():
+            setattr(owner, attribute, 0 * getattr(owner, attribute))
+        again.prior = uniform_disc(1.0)
+        for name, array in model.arrays().items():
+            assert not np.shares_memory(array, again.arrays()[name]), name
+        assert {name: getattr(*place) for name, place in numbers(model).items()} == before
+        assert model.config["prior"]["radius"] == 3.0
+
     def test_trains_and_encodes_as_the_model_does(self, kind, options, carry, tmp_path):
         model = changed(kind, options)
         again = carry(model, tmp_path)

@@ -86,8 +86,14 @@ def test_all_that_is_drawn_differs_between_seeds_however_large(kind):
         assert len({array.tobytes() for array in arrays}) == 3
 
 
+@pytest.mark.parametrize("prior", priors.PRIORS)
+def test_no_two_samples_of_a_prior_repeat_each_other(prior, rng):
+    samples = prior()(rng, 5000, 2)
+    assert len(np.unique(samples)) == samples.size
+
+
 @pytest.mark.parametrize("prior", [priors.gaussian, priors.uniform_square, priors.uniform_disc])
-def test_no_two_samples_or_coordinates_of_a_prior_repeat_each_other(prior, rng):
+def test_no_two_coordinates_of_a_prior_tell_of_each_other(prior, rng):
     samples = prior()(rng, 2000, 30)
     assert len(np.unique(samples)) == samples.size
     assert_unrelated(samples)

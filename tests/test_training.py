@@ -126,6 +126,15 @@ def test_images_train_the_same_as_bytes_and_as_floats_and_are_not_written_to(sma
     np.testing.assert_array_equal(a.theta, b.theta)
 
 
+@pytest.mark.parametrize("kind", [AdversarialAutoencoder, npaae.CategoricalAutoencoder])
+def test_test_images_take_no_part_in_training(kind, images):
+    models = [kind(**SMALL) for _ in range(3)]
+    for model, test_images in zip(models, (None, images[:7], images[::-1]), strict=True):
+        list(npaae.train(model, images, test_images=test_images, epochs=2, batch_size=10))
+        for name, array in models[0].arrays().items():
+            np.testing.assert_array_equal(model.arrays()[name], array, err_msg=name)
+
+
 # Ranks; `test_parallel` has several
 
 
