@@ -34,6 +34,7 @@ from math import erf, inf, log, nan, pi, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 import numpy as np
 from numpy.random import default_rng
 

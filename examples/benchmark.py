@@ -31,6 +31,7 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 
+import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 

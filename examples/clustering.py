@@ -5,6 +5,7 @@ share of images whose category has a different name from their label. It is `sem
 with no labels and more categories; --categories 16 and 30 are the paper's settings.
 """
 
+import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 from semi_supervised import main  # in the same folder
 
 from npaae.experiment import launch

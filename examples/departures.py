@@ -7,6 +7,7 @@ of one setting, and ± is their standard deviation.
 
 from typing import Any
 
+import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 import numpy as np
 from report import DEPARTURES, LOSSES  # in the same folder
 

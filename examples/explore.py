@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 import numpy as np
 
 from npaae import AdversarialAutoencoder, InvalidInput

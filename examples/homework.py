@@ -34,6 +34,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 from judge import graded, practice, sheets
 from judge.verdicts import Verdict, total
 

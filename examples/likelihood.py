@@ -13,6 +13,7 @@ leads to wider optima and better generalization", 2018).
 
 from pathlib import Path
 
+import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 import numpy as np
 from tqdm import tqdm
 

@@ -5,6 +5,7 @@ found nor can be downloaded, the bundled sample of 10,000 digits is used. `fashi
 program with another data set.
 """
 
+import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 from results import print_results  # in the same folder
 
 import npaae

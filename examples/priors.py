@@ -8,6 +8,7 @@ parts, and each gets a second model whose discriminator is told the labels (Makh
 from pathlib import Path
 from typing import Any
 
+import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 import numpy as np
 from tqdm import tqdm
 

@@ -5,6 +5,7 @@ style. plane.png shows these points. It is `semi_supervised.py` with cluster hea
 1000 and --labels 0 --categories 20 are the paper's other two figures.
 """
 
+import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 from semi_supervised import main  # in the same folder
 
 from npaae.experiment import launch

@@ -12,6 +12,7 @@ https://github.com/soumyakanti3578/Adversarial_Autoencoders.
 from pathlib import Path
 from typing import Any
 
+import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 import numpy as np
 from results import print_results  # in the same folder
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 import numpy as np
 
 from npaae import AdversarialAutoencoder, InvalidInput, Record, metrics

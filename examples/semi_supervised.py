@@ -11,6 +11,7 @@ The seed determines which images are labelled; there are equally many of each cl
 from collections.abc import Iterator
 from typing import Any
 
+import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 import numpy as np
 
 import npaae

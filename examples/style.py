@@ -5,6 +5,7 @@ style.png shows all ten digits in the style of the image on its left. It is
 `semi_supervised.py` with all labels, a longer style and one discriminator of both.
 """
 
+import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 from semi_supervised import main  # in the same folder
 
 from npaae.experiment import ALL, launch

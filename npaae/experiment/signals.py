@@ -30,9 +30,10 @@ def launch(main: Callable[[], None]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without "σ" is not an error
-    for number in set(SIGNALS) - {signal.SIGINT}:
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(number, _terminate)
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup ignores SIGHUP
+            stop = signal.default_int_handler if number == signal.SIGINT else _terminate
+            signal.signal(number, stop)
     with _ending(), parallel.one_program(), _ending(), _no_signal_lost():
         main()
 

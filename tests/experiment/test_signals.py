@@ -17,7 +17,7 @@ from npaae.experiment import launch
 from npaae.experiment.signals import Terminated, uninterrupted
 from npaae.parallel import SIGNALS
 
-from ..running import FILES, command, files, posix
+from ..running import EXAMPLES, FILES, command, files, posix
 
 NUMBERS = {
     number: KeyboardInterrupt if number == signal.SIGINT else Terminated for number in SIGNALS
@@ -105,6 +105,30 @@ def test_what_else_python_must_ignore_is_reported_as_before(monkeypatch):
 
     launch(main)
     assert reported == [ZeroDivisionError]
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("[!_]*.py")))
+def test_ctrl_c_while_a_program_imports_is_silent(example):
+    if "launch(" not in (EXAMPLES / example).read_text():
+        pytest.skip("it is a page to read or a part of a program")
+    path = str(EXAMPLES / example)
+    start = (
+        "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        f"sys.argv = [{path!r}, '--help']; sys.path.insert(0, {str(EXAMPLES)!r});"
+        f"sys.modules['__main__'].__file__ = {path!r}; import interruptible;"
+        f"print('begun', flush=True); runpy.run_path({path!r}, None, '__main__')"
+    )
+    for seconds in (0.0, 0.03, 0.1, 0.2, 0.3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", start], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert (process.returncode, err) in {(130, ""), (0, "")}
 
 
 @posix
