@@ -36,6 +36,7 @@ from typing import Any, NamedTuple
 
 import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 from judge import graded, practice, sheets
+from judge.sandbox import printable
 from judge.verdicts import Verdict, total
 
 from npaae import InvalidInput
@@ -223,7 +224,7 @@ def grade(flags: Namespace) -> None:
             for found in pool.map(lambda one: result(one, flags.seed), submissions):
                 results.append(found)
                 line = f"{found.submission.folder}: {found.points} of {OF} {found.note}".rstrip()
-                print("".join(c if c.isprintable() else "?" for c in line), flush=True)
+                print(printable(line), flush=True)
         except BaseException:  # Ctrl-C, or the reader of the output has gone
             pool.shutdown(wait=False, cancel_futures=True)
             raise

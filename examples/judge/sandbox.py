@@ -35,9 +35,12 @@ class Fault(Exception):
         super().__init__(message)
         self.message, self.error, self.file, self.line = message, error, file, line
 
+    @property
+    def place(self) -> str:
+        return f" ({self.file}, line {self.line})" if self.file else ""
+
     def __str__(self) -> str:
-        place = f" ({self.file}, line {self.line})" if self.file else ""
-        return f"{self.error}: {self.message}{place}" if self.error else self.message
+        return f"{self.error}: {self.message}{self.place}" if self.error else self.message
 
 
 class Answer(NamedTuple):
@@ -138,7 +141,7 @@ class Sandbox:
         )
         if not is_answer:
             raise Fault("what the process has sent is not an answer")
-        used = _printable(found.get("used", ""))
+        used = printable(found.get("used", ""))
         return Answer(found["value"], {"kept": kept}, state, rebound, generators, used)
 
     def _ask(self, request: Any, limit: float) -> dict[str, Any]:
@@ -161,9 +164,9 @@ class Sandbox:
             raise Fault(ending)
         if "error" in answer:
             raise Fault(
-                _printable(answer.get("message")),
-                _printable(answer["error"]),
-                _printable(answer.get("file", "")),
+                printable(answer.get("message")),
+                printable(answer["error"]),
+                printable(answer.get("file", "")),
                 answer["line"] if type(answer.get("line")) is int else 0,
             )
         return answer
@@ -201,5 +204,5 @@ def _like(value: Any, array: Any) -> bool:
     )
 
 
-def _printable(text: Any) -> str:
+def printable(text: Any) -> str:
     return "".join(c if c.isprintable() else " " for c in str(text)[:300])

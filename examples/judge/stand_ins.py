@@ -22,7 +22,7 @@ import npaae
 from npaae import optim, priors
 
 from .sandbox import Answer, Fault, Sandbox
-from .verdicts import Wrong, require
+from .verdicts import Wrong, kind_of, require
 
 Array = np.ndarray[Any, Any]
 Rng = np.random.Generator
@@ -127,8 +127,7 @@ class Pass(NamedTuple):
 
 def array_of(name: str, value: Any) -> Array:
     if not isinstance(value, np.ndarray):
-        kind = value.get("other", "dict") if isinstance(value, dict) else type(value).__name__
-        raise Wrong(f"{name} must be an array, got {str(kind)[:50]}")
+        raise Wrong(f"{name} must be an array, got {kind_of(value)}")
     return value
 
 

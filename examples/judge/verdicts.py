@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .sandbox import Fault
+from .sandbox import Fault, printable
 
 Array = np.ndarray[Any, Any]
 EQUAL = 1e-6  # the relative difference of a wrong array and the mistake that explains it
@@ -28,6 +28,12 @@ class Verdict(NamedTuple):
 
 class Wrong(Exception):
     """A wrong result, in a sentence."""
+
+
+def kind_of(claim: Any) -> str:
+    """What a claim is, if it is not an array."""
+    kind = claim.get("other", "dict") if isinstance(claim, dict) else type(claim).__name__
+    return printable(kind)[:50]
 
 
 def close(a: Array, b: Array, tolerance: float = EQUAL) -> bool:
@@ -73,8 +79,7 @@ def require(
     if isinstance(claim, int) and abs(claim) >= 2**63:
         raise Wrong(f"{name} must be an array of shape {truth.shape}, got a huge integer")
     if not isinstance(claim, np.ndarray | np.generic | float | int):
-        kind = claim.get("other", "dict") if isinstance(claim, dict) else type(claim).__name__
-        raise Wrong(f"{name} must be an array of shape {truth.shape}, got {str(kind)[:50]}")
+        raise Wrong(f"{name} must be an array of shape {truth.shape}, got {kind_of(claim)}")
     claim = np.asarray(claim)
     if claim.shape != truth.shape:
         text = f"{name} must have shape {truth.shape}, got {claim.shape}"
@@ -159,11 +164,9 @@ def _equal(factor: float, sizes: Mapping[str, float]) -> str:
 def of_fault(fault: Fault) -> str:
     """A sentence for what the code has raised."""
     if fault.error == "ValueError" and "read-only" in fault.message:
-        place = f" ({fault.file}, line {fault.line})" if fault.file else ""
-        return f"arguments must not change, and the code writes to one{place}"
-    if fault.error == "PermissionError" or fault.error == "ImportError":
-        place = f" ({fault.file}, line {fault.line})" if fault.file else ""
-        return f"{fault.message}{place}"
+        return f"arguments must not change, and the code writes to one{fault.place}"
+    if fault.error in ("PermissionError", "ImportError"):  # with a sentence of the rules
+        return f"{fault.message}{fault.place}"
     return str(fault)
 
 

@@ -9,9 +9,13 @@ import os
 import re
 import shutil
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 import npaae
 
@@ -585,6 +589,49 @@ def test_the_process_works_in_an_empty_folder_that_goes_with_it():
 def test_what_is_no_frame_is_refused(frame):
     with pytest.raises((EOFError, protocol.Garbled)):
         protocol.read(io.BytesIO(frame).read)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_message_or_refused(data):
+    with suppress(EOFError, protocol.Garbled):
+        protocol.read(io.BytesIO(data).read)
+
+
+@given(st.binary(max_size=100), st.integers(0, 40))
+def test_a_frame_that_has_been_altered_is_a_message_or_refused(noise, place):
+    frame = bytearray(protocol.pack({"value": np.ones((2, 3)), "kept": 1}))
+    frame[place : place + len(noise)] = noise
+    with suppress(EOFError, protocol.Garbled):
+        protocol.read(io.BytesIO(bytes(frame)).read)
+
+
+CLAIMS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.lists(st.floats(), max_size=3),
+    st.dictionaries(st.text(max_size=5), st.none(), max_size=2),
+    arrays(st.sampled_from(protocol.TYPES), array_shapes(min_dims=0, max_dims=3, max_side=3)),
+)
+
+
+@given(CLAIMS, arrays(np.float64, array_shapes(min_dims=0, max_dims=2, max_side=3),
+                      elements=st.floats(-1e6, 1e6)))  # fmt: skip
+def test_whatever_is_claimed_is_the_truth_or_wrong(claim, truth):
+    with np.errstate(all="ignore"):
+        try:
+            verdicts.require("y", claim, truth, limit=1e-9, sizes={"n": 3})
+        except verdicts.Wrong:
+            return
+    np.testing.assert_allclose(np.asarray(claim, float), truth, rtol=1e-9)
+
+
+def test_a_forged_answer_prints_nothing_but_text():
+    with pytest.raises(verdicts.Wrong) as wrong:
+        verdicts.require("y", {"other": "\x1b[2J"}, np.ones(2), limit=1e-9)
+    assert str(wrong.value).isprintable()
 
 
 @pytest.mark.parametrize("value", [object(), np.array([None]), 1j, b"x", {1, 2}])
