@@ -27,6 +27,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from functools import partial, reduce
 from itertools import combinations
@@ -41,6 +42,7 @@ from numpy.random import default_rng
 from npaae import AdversarialAutoencoder as Model
 from npaae import CategoricalAutoencoder as Categorical
 from npaae import backend, categorical, gradcheck, layers, losses, metrics, optim, priors, training
+from npaae.errors import InvalidInput
 from npaae.experiment import Parser, launch
 
 Array = np.ndarray[Any, Any]
@@ -111,10 +113,22 @@ def a_length(rng: Rng) -> float:
 
 
 def along(rng: Rng, f: Callable[[Array], Any], x: Array, gradient: Array) -> float:
-    """The error along a random direction, but none in which f hardly changes."""
+    """The error along a random direction, but none in which f hardly changes.
+
+    If differences decide nothing, which is rare, because many ReLUs change sign nearby, another
+    direction and a shorter step are tried, twice.
+    """
     length = float(np.linalg.norm(gradient))
     towards = 3 * gradient / length if 0 < length < inf else 0
-    return gradcheck.along(f, x, gradient, towards + rng.standard_normal((*x.shape,)))
+
+    def error(step: float) -> float:
+        direction = towards + rng.standard_normal((*x.shape,))
+        return gradcheck.along(f, x, gradient, direction, step)
+
+    for step in (1e-5, 1e-6):
+        with suppress(InvalidInput):
+            return error(step)
+    return error(1e-7)
 
 
 def slope_error(rng: Rng, f: Callable[[Array], Any], x: Array, gradient: Array) -> float:
@@ -573,7 +587,7 @@ def phase_gradient(rng: Rng, phase: Phase, case: ModelCase) -> float:
     model.gradient[:] = nan  # what is not overwritten shows
     start = own.parameters.copy()
     loss(start)
-    return along(rng, loss, start, own.gradient)
+    return along(rng, loss, start, own.gradient.copy())
 
 
 def phase_isolation(rng: Rng, phase: Phase, case: ModelCase) -> float:
@@ -1019,7 +1033,7 @@ phase_rows("phase5", "Categorical.smoothness_gradient", a_categorical, FIVE,
            isolation="phase 5: moves nothing else")  # fmt: skip
 
 
-@row("perturb.direction", "phase 5: r along dKL(y ‖ y(x + r))", "Categorical.perturb", AGAIN, 1e-4)
+@row("perturb.direction", "phase 5: r along dKL(y ‖ y(x + r))", "Categorical.perturb", AGAIN, 1e-3)
 def perturbation(rng: Rng) -> float:
     """The length of each r, and its direction: that of the divergence's gradient near x.
 
