@@ -210,6 +210,19 @@ def test_an_adversarial_perturbation_changes_the_category_more_than_a_random_one
     assert adversarial > harmless > 0
 
 
+def test_each_of_a_hundred_images_is_perturbed_by_the_same_length(rng):
+    x = rng.random((100, 784))
+    _, perturbed = CategoricalAutoencoder(hidden=(10,), dtype="float64").perturb(x, rng)
+    np.testing.assert_allclose(np.linalg.norm(perturbed - x, axis=1), 2, rtol=1e-9)
+
+
+def test_each_of_a_models_own_samples_has_the_category_that_was_drawn():
+    model = small(categories=30)
+    codes = model.draw_prior(draws(), 300)
+    _, categories = model.own_samples(300, draws())
+    np.testing.assert_array_equal(np.eye(30)[categories], codes[:, :30])
+
+
 def test_an_image_without_a_gradient_is_not_perturbed():
     model = small()
     model.theta[:] = 0

@@ -103,6 +103,7 @@ def test_categories_and_styles_of_the_prior_do_not_tell_of_each_other(rng):
     codes = CategoricalAutoencoder(**SMALL, categories=10, latent=10).draw_prior(rng, 4000)
     for category in range(10):
         assert_unrelated(codes[:, [category, *range(10, 20)]])
+    assert_even(codes[:, :10].sum(axis=0), 400)
 
 
 def test_the_words_that_decide_dropout_are_uniform_and_unrelated_at_real_size(rng):
