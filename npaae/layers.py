@@ -285,8 +285,12 @@ def flatten(
     Every parameter of the networks becomes a view of theta, in order, and its gradient a view of
     the same slice of `gradient`. Changing the vector changes the network, and vice versa. dtype: of
     the vectors, and so of every parameter; by default that of the parameters.
+
+    Raises InvalidInput if a layer with parameters occurs twice: its gradients would not be added.
     """
     owned = [named for network in networks for named in named_parameters(network)]
+    if len({(id(layer), name) for _, layer, name in owned}) < len(owned):
+        raise InvalidInput("networks must have each layer with parameters once, got one twice")
     parameters = [getattr(layer, name).ravel() for _, layer, name in owned]
     theta = xp.asarray(xp.concatenate(parameters), dtype)
     gradient = xp.zeros_like(theta)

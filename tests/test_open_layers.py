@@ -14,7 +14,7 @@ import npaae
 from npaae import AdversarialAutoencoder, BadFile, Diverged, InvalidInput, gradcheck
 from npaae.backend import NOISE, random_stream
 from npaae.categorical.layers import BatchNorm, SideBySide
-from npaae.layers import Dense, ReLU, Sequential, named_parameters
+from npaae.layers import Dense, ReLU, Sequential, flatten, named_parameters
 
 from .fake_ranks import Rank, on_threads
 from .layer_norm import LayerNorm
@@ -238,6 +238,14 @@ def test_layers_that_need_no_gradient_at_all_are_left_out(rng):
     y, caches = network.forward(rng.standard_normal((4, 2)))
     relus.backward = None
     assert network.backward(y, caches, inputs=False) is None
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_layer_with_parameters_that_stands_in_two_places_is_refused(depth):
+    shared = dense(6, 6, float)
+    again = Sequential([shared]) if depth else shared
+    with pytest.raises(InvalidInput, match=r"^networks must"):
+        flatten(np, [Sequential([dense(9, 6, float), shared]), Sequential([ReLU(np), again])])
 
 
 # The gradient check
