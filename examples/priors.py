@@ -10,6 +10,7 @@ from typing import Any
 
 import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 import numpy as np
+from semi_supervised import without_a_sixth  # in the same folder
 from tqdm import tqdm
 
 import npaae
@@ -48,6 +49,8 @@ def main() -> None:
     parser.add_argument("--epochs", type="positive integer", default=40, help=f"per model; {shown}")
     parser.add_argument("--seed", type="non-negative integer", default=0, help=shown)
     parser.add_argument("--out", type=Path, default=Path("priors.png"), help=f"the figure; {shown}")
+    about = "measure on a sixth of the training images, on which to choose settings"
+    parser.add_argument("--held-out", action="store_true", help=about)
     parser.add_data_flags(sample=True)
     flags = parser.parse_args()
     plots = import_plots()
@@ -55,8 +58,12 @@ def main() -> None:
         raise InvalidInput(f"{flags.out} exists; move it away, or name another file with --out")
     images = load_data("MNIST", flags.data_dir, sample=flags.sample)
     require_usable(images, visible := images.train_images[0].size)
+    if flags.held_out:
+        images = without_a_sixth(images)
     flags.out.parent.mkdir(parents=True, exist_ok=True)
 
+    which = "held-out" if flags.held_out else "test"
+    print(f"Measured on {len(images.test_images):,} {which} images")
     models = {}
     told = images.train_labels is not None and images.test_labels is not None
     for name, arguments in models_for(len(images.label_names) if told else 0).items():

@@ -13,7 +13,7 @@ def test_every_prior_is_imposed_and_drawn_in_one_figure(digits, tmp_path):
     process = run_here("--data-dir", digits, "--epochs", 1, "--out", figure, example="priors.py")
     assert process.returncode == 0
     assert figure.read_bytes().startswith(b"\x89PNG")
-    *lines, last = process.stdout.splitlines()
+    _, *lines, last = process.stdout.splitlines()
     assert last == f"Drawn in {figure}"
     assert ["in their own part" in line for line in lines] == [False] * 4 + [True, False, True]
     losses = [float(line.split("reconstruction ")[1].split(",")[0]) for line in lines]
@@ -32,6 +32,15 @@ def test_images_of_any_size_and_labels_have_their_priors(tmp_path, size, kinds, 
     assert process.returncode == 0, process.stderr
     assert process.stdout.count("in their own part") == told
     assert process.stdout.count("reconstruction") == 5 + told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("flags", "measured"), [([], "test"), (["--held-out"], "held-out")])
+def test_the_test_set_is_not_used_if_settings_are_chosen(tmp_path, flags, measured):
+    path = npz_layout("x")(tmp_path, some_images((8, 8), train=60))
+    line = ("--data-dir", path, "--epochs", 1, "--out", tmp_path / "priors.png", *flags)
+    process = run_here(*line, example="priors.py")
+    assert process.stdout.splitlines()[0].endswith(f" {measured} images")
 
 
 def test_images_that_cannot_be_trained_on_are_refused_before_anything_is_made(tmp_path):
