@@ -67,7 +67,7 @@ def main() -> None:
         print(f"seed {seed}: {described(score)}", flush=True)
     if len(scores) > 1:
         spread = f"{np.mean(scores):.1f} ± {np.std(scores, ddof=1):.1f}"
-        print(f"{len(scores)} seeds: {spread} nats an image")
+        print(f"{len(scores)} seeds: {spread} nats a test image")
     score = metrics.parzen(test, held_out, train, WIDTHS)
     print(f"training images in place of samples: {described(score)}")
 
@@ -135,7 +135,7 @@ def saved_or_new(path: Path, seed: int, backend: str = "numpy") -> npaae.Adversa
 def described(score: metrics.Parzen) -> str:
     """The score in words; says so if its width is the smallest or largest tried."""
     edge = ", at the edge of those tried" if score.width in (WIDTHS[0], WIDTHS[-1]) else ""
-    return f"{score.mean:.1f} ± {score.error:.1f} nats an image, width {score.width:.3f}{edge}"
+    return f"{score.mean:.1f} ± {score.error:.1f} nats a test image, width {score.width:.3f}{edge}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The code and the commands in README.md and in the recipes of examples/README.md."""
+"""The code and the commands in README.md, examples/README.md and examples/RECIPES.md."""
 
 import inspect
 import re
@@ -34,7 +34,12 @@ def test_the_front_page_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
-PAGES = ["README.md", ".github/CONTRIBUTING.md", "examples/README.md", "examples/lesson/README.md"]
+PAGES = [
+    "README.md",
+    ".github/CONTRIBUTING.md",
+    *(f"examples/{name}.md" for name in ("README", "FROZEN", "HOMEWORK", "RECIPES")),
+    "examples/lesson/README.md",
+]
 
 
 @pytest.mark.parametrize("file", PAGES)
@@ -81,7 +86,7 @@ def test_the_code_on_the_front_page_runs(tmp_path, monkeypatch):
 
 
 def test_the_gradient_checks_run_and_find_no_fault():
-    (program,) = code(section("examples/README.md", "Audit"))
+    (program,) = code(section("examples/RECIPES.md", "Check a gradient"))
     *setup, one, two, dense, three = program.strip().splitlines()
     exec("\n".join([*setup, dense]), names := {})
     errors = [eval(line, names) for line in (one, two, three)]
@@ -131,8 +136,8 @@ def test_the_program_trains_on_them(mine):
 
 # The recipes
 
-PREAMBLE, *RECIPES = code(section("examples/README.md", "Recipes"))
-TITLES = re.findall(r"^\*\*(\w+)", section("examples/README.md", "Recipes"), re.MULTILINE)
+PREAMBLE, *RECIPES = code(section("examples/RECIPES.md"))
+TITLES = re.findall(r"^\*\*(\w+)", section("examples/RECIPES.md"), re.MULTILINE)
 
 
 @pytest.fixture
