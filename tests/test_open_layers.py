@@ -263,8 +263,10 @@ def shaken(rng):
     return network
 
 
-@each_of_one
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [*((kind, "encoder") for kind in KINDS[:-1]), *((KINDS[2], name) for name in NETWORKS[1:])],
+)
 def test_the_gradient_check_sees_every_parameter_and_passes_them(kind, name, shaken):
     network, x = shaken(kind, name)
     errors = gradcheck.parameters(network, x)
