@@ -36,9 +36,9 @@ def models_for(classes: int) -> dict[str, dict[str, Any]]:
         "disc": {"prior": uniform_disc(), **ALIKE},
         "square": {"prior": uniform_square(), **ALIKE},
         many: {"prior": mixture, **ALIKE},
-        f"{many},\nlabels told": {"prior": mixture, **told},
+        f"{many},\nwith labels": {"prior": mixture, **told},
         "Swiss roll": {"prior": swiss_roll(), **ALIKE},
-        "Swiss roll,\nlabels told": {"prior": swiss_roll(), **told},
+        "Swiss roll,\nwith labels": {"prior": swiss_roll(), **told},
     }
     return {name: model for name, model in models.items() if model.get("classes") != 0}
 

@@ -50,19 +50,16 @@ def main() -> None:
     given += ["--data-dir", str(flags.data_dir)] if flags.data_dir else []
     out = ["--out", str(flags.out)] if flags.out else []
     resumed = flags.out is not None and (flags.out / "config.json").exists()
-    start = time.perf_counter()
+    origin, start = (commit(), versions(), machine()), time.perf_counter()
     lines = printed(flags.program, *given, *out, *["--resume"] * resumed)
     minutes = "" if resumed else f"{(time.perf_counter() - start) / 60:.1f}"
     if flags.out and (flags.out / "config.json").exists():
         lines += printed(flags.program, *given, *out, "--evaluate")
-    system = of_system("/proc/cpuinfo", r"model name\s*: (.*)") or platform.processor()
-    versions = (f"npaae {npaae.__version__}", f"NumPy {np.__version__}", platform.python_version())
-    origin = (commit(), ", ".join(versions), f"{system}, {os.cpu_count()} cores", minutes)
     new = not flags.file.exists()
     with open(flags.file, "a", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerows([COLUMNS] * new)
-        table.writerows([command, seed, *origin, line] for line in lines)
+        table.writerows([command, seed, *origin, minutes, line] for line in lines)
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -95,6 +92,16 @@ def commit() -> str:
 
     differs = git("status", "--porcelain", "-uno", "--", "..", ":!results.csv")
     return git("rev-parse", "--short", "HEAD") + "+" * bool(differs)
+
+
+def versions() -> str:
+    python = platform.python_version()
+    return f"npaae {npaae.__version__}, NumPy {np.__version__}, Python {python}"
+
+
+def machine() -> str:
+    model = of_system("/proc/cpuinfo", r"model name\s*: (.*)") or platform.processor()
+    return f"{model}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":
