@@ -529,7 +529,9 @@ def image_grid(
     every = max(1, -(-len(columns_named) // max(1, int(inner[0] / 0.4))))  # as there is room for
     across = np.arange(len(columns_named)) * (width + 2) + (width - 1) / 2
     down = np.arange(len(rows_named)) * (height + 2) + (height - 1) / 2
-    axes.set_xticks(across[::every], _texts(columns_named)[::every])
+    axes.set_xticks(
+        across[::every], [name and _texts([name])[0] for name in columns_named[::every]]
+    )
     axes.set_yticks(down, _texts(rows_named))
     axes.set_xlabel(xlabel, fontsize=9)
     axes.xaxis.set_label_position("bottom")

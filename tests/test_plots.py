@@ -391,7 +391,9 @@ def cell(figure, row, column):
 
 
 def test_a_row_of_styles_is_one_images_style_in_every_category(categorical, images):
-    figure = plots.styles(categorical, images)
+    figure = plots.styles(categorical, images, ("a", "b", "c"))
+    heads = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert heads == ["image", "", "a", "b", "c"]
     for row in (0, 9):
         np.testing.assert_allclose(cell(figure, row, 0), images[row].ravel() / 255, rtol=1e-6)
         style = categorical.encode(images[row : row + 1])[0, 3:]
