@@ -263,7 +263,11 @@ def test_labels_also_stand_at_the_medians_of_their_codes(small_model, images):
 
 @pytest.mark.parametrize(
     "names",
-    [NAMES, ("W" * 20, "m"), tuple(map(str, range(26))), tuple(f"class {k}" for k in range(100))],
+    [
+        NAMES,
+        ("W" * 20, "m"),
+        pytest.param([f"class {k}" for k in range(100)], marks=pytest.mark.slow),
+    ],
 )
 def test_a_legend_lies_inside_its_figure(small_model, images, names):
     model, labels = small_model(), np.arange(25) % len(names)

@@ -6,6 +6,7 @@ import semi_supervised
 
 import npaae
 from npaae import CategoricalAutoencoder, InvalidInput
+from npaae.experiment import Run
 
 from ..layouts import npz_layout, some_images
 from ..running import FILES_WITH_CATEGORIES, KEPT, assert_refused, files, rows, run_here
@@ -23,6 +24,12 @@ def small(digits, tmp_path):
     """The flags of a small run."""
     shape = ("--hidden", 8, 6, "--epochs", 2, "--labels", 50)
     return ("--data-dir", digits, *shape, "--out", tmp_path / "run")
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Runs draw no figures, which takes the most of their time."""
+    monkeypatch.setattr(Run, "draw", lambda run: None)
 
 
 # The data
@@ -161,6 +168,7 @@ def test_a_run_keeps_the_losses_of_all_phases_and_its_figures(small, tmp_path):
     assert process.stdout.splitlines()[-1].endswith("held-out images are classified wrongly")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_evaluating_measures_the_test_set_and_leaves_the_folder_as_it_was(small, digits, tmp_path):
     run_here(*small, example="semi_supervised.py")
     folder = tmp_path / "run"
@@ -174,20 +182,22 @@ def test_evaluating_measures_the_test_set_and_leaves_the_folder_as_it_was(small,
     assert (process.stdout.strip(), process.stderr) == (expected, "")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_test_images_are_evaluated_by_the_names_that_held_out_images_give(
     small, digits, tmp_path
 ):
     run_here(*small, "--labels", 0, example="semi_supervised.py")
     process = run_here("--evaluate", "--out", tmp_path / "run", example="semi_supervised.py")
     model = CategoricalAutoencoder.load(tmp_path / "run" / "model.npz")
-    whole = npaae.data.mnist(digits)
-    held_out = semi_supervised.without_the_last_sixth(whole)
+    whole = npaae.data.load(digits)
+    held_out = semi_supervised.without_a_sixth(whole)
     doubts = model.other_probability(held_out.test_images)
     names = held_out.test_labels[doubts.argmin(axis=0)]
     error = np.mean(names[model.classify(whole.test_images)] != whole.test_labels)
     assert process.stdout.startswith(f"{error:.2%} of 100 test images")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_on_the_sample_is_evaluated_on_the_sample(tmp_path):
     line = ("--sample", "--hidden", 8, "--epochs", 1, "--out", tmp_path / "run")
     assert run_here(*line, example="semi_supervised.py").returncode == 0
@@ -195,12 +205,14 @@ def test_a_run_on_the_sample_is_evaluated_on_the_sample(tmp_path):
     assert "of 1,000 test images" in process.stdout
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_is_not_evaluated_on_other_data(small, tmp_path):
     run_here(*small, example="semi_supervised.py")
     other = ("--evaluate", "--sample", "--out", tmp_path / "run")
     assert_refused(run_here(*other, example="semi_supervised.py"), 2, "not the same data")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_batch_has_the_size_that_the_flag_says(small, tmp_path, monkeypatch):
     sizes, step = [], CategoricalAutoencoder.step
     monkeypatch.setattr(
@@ -249,6 +261,7 @@ def test_images_without_labels_are_clustered_and_their_error_is_not_measured(tmp
 FLAGS = [("--labels", 100), ("--categories", 11), ("--hidden", 8), ("--epochs", 2)]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("flags", FLAGS)
 def test_a_flag_that_contradicts_the_run_is_refused(small, tmp_path, flags):
     run_here(*small, "--epochs", 1, example="semi_supervised.py")
@@ -262,6 +275,7 @@ def test_the_help_says_that_a_run_cannot_become_longer():
     assert "learning rates fall: --resume takes no others" in " ".join(process.stdout.split())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_of_one_program_is_not_continued_by_another(small, tmp_path):
     run_here(*small, "--epochs", 1, example="semi_supervised.py")
     for other in ("clustering.py", "mnist.py"):
@@ -279,6 +293,7 @@ def test_every_program_trains_on_the_bundled_sample(program, tmp_path):
     assert files(tmp_path / "run") == FILES_WITH_CATEGORIES | extra
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("labels", "weight"), [(50, 0), (0, 0.3)])
 def test_the_information_weight_is_positive_only_without_labels(labels, weight, small, tmp_path):
     run_here(*small, "--labels", labels, "--perturbation", 1, example="semi_supervised.py")
