@@ -27,7 +27,6 @@ import shutil
 import sys
 import textwrap
 from argparse import Namespace, RawDescriptionHelpFormatter
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -187,24 +186,21 @@ def checked_ids(submissions: Sequence[Submission]) -> list[Submission]:
 
     A folder whose whole name is the ID is preferred to one that has it as one word of several.
     """
-    named = [one for one in submissions if not one.note and holds_id(one)]
-    exact = {one.student for one in named if one.folder.lower() == one.student}
-    counts = Counter(
-        one.student
-        for one in named
-        if one.student not in exact or one.folder.lower() == one.student
-    )
-    checked = []
+    by_student: dict[str, list[str]] = {}
     for one in submissions:
-        note = one.note
-        if not note and not holds_id(one):
-            note = f"the folder's name must hold the ID of its sheet, {one.student}"
-        elif not note and one.student in exact and one.folder.lower() != one.student:
-            note = f"the sheet of {one.student} is in a folder of that name"
-        elif not note and counts[one.student] > 1:
-            note = f"{counts[one.student]} folders hold the sheet of {one.student}"
-        checked.append(one._replace(note=note))
-    return checked
+        if not one.note and holds_id(one):
+            by_student.setdefault(one.student, []).append(one.folder)
+
+    def note(one: Submission) -> str:
+        folders = by_student.get(one.student, [])
+        exact = [folder for folder in folders if folder.lower() == one.student] or folders
+        if one.folder not in folders:
+            return f"the folder's name must hold the ID of its sheet, {one.student}"
+        if one.folder not in exact:
+            return f"the sheet of {one.student} is in a folder of that name"
+        return f"{len(exact)} folders hold the sheet of {one.student}" if len(exact) > 1 else ""
+
+    return [one if one.note else one._replace(note=note(one)) for one in submissions]
 
 
 def grade(flags: Namespace) -> None:

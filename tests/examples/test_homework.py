@@ -433,7 +433,7 @@ TRICKS = {
     "return 0 * dy": "0 everywhere",
     "raise SystemExit(0)": "SystemExit",
     "raise KeyboardInterrupt": "KeyboardInterrupt",
-    "np.ones(2**40)": "MemoryError",
+    "np.ones(2**50)": "MemoryError",
     "g = lambda: g(); g()": "RecursionError",
     "raise ValueError('\\x1b[2J' * 10**6)": "ValueError",
 }
