@@ -243,9 +243,14 @@ def declared(layer: Any, kind: str) -> Iterator[tuple[str, Any, str]]:
     """(label, owner, name) of all "parameters", "statistics" or "settings", at any depth.
 
     The label of a layer's own is "W", and in a network "0.W".
+
+    Raises InvalidInput for a string in place of a tuple, which would be taken letter by letter.
     """
     for label, part in parts(layer):
-        for name in getattr(part, kind, ()):
+        names = getattr(part, kind, ())
+        if isinstance(names, str):
+            raise InvalidInput(f"{kind} must be a tuple of names, got {names!r}")
+        for name in names:
             yield label + name, part, name
 
 

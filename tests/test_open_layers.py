@@ -240,6 +240,14 @@ def test_layers_that_need_no_gradient_at_all_are_left_out(rng):
     assert network.backward(y, caches, inputs=False) is None
 
 
+@pytest.mark.parametrize("declared", ["parameters", "statistics", "settings"])
+def test_a_string_in_place_of_a_tuple_of_names_is_refused(declared, tmp_path):
+    wrong = type("Wrong", (Scale,), {declared: "gamma"})
+    model = with_own(lambda k, dtype: [Sequential([wrong(0.1)])])
+    with pytest.raises(InvalidInput, match=f"^{declared} must .*'gamma'"):
+        model(**SMALL).save(tmp_path / "model.npz")
+
+
 @pytest.mark.parametrize("depth", [0, 1])
 def test_a_layer_with_parameters_that_stands_in_two_places_is_refused(depth):
     shared = dense(6, 6, float)
