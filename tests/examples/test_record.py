@@ -30,13 +30,16 @@ def numbers(text):
     return [float(number.replace(",", "")) for number in NUMBER.findall(text)]
 
 
-def recorded(commands):
-    """The numbers that these commands printed, their means, medians and spreads over the seeds,
-    and those that the page quotes, whose command is a source."""
-    found, groups = set(), defaultdict(list)
-    for row in RESULTS:
-        program = re.search(r"\w+\.py", row["command"])
-        if row["command"] in commands or not program:
+def recorded(commands, label, published):
+    """The numbers that these commands printed beside a label, or else at all, and their means,
+    medians and spreads over the seeds. The source of a published number has no commit."""
+    printed = [row for row in RESULTS if row["commit"] and row["command"] in commands]
+    lines = [row for row in printed if label in row["line"]] or printed
+    quoted = [row for row in RESULTS if not row["commit"] and (published or label in row["line"])]
+    found = {number for row in quoted for number in numbers(row["line"])}
+    groups = defaultdict(list)
+    for row in lines:
+        if "held-out" not in row["line"]:
             found.update(numbers(row["line"]) + numbers(row["minutes"]))
             groups[row["command"], NUMBER.sub("#", row["line"])].append(numbers(row["line"]))
     for lines in groups.values():
@@ -56,23 +59,27 @@ def commands(text):
 
 
 def rows():
-    """The rows of the page's tables, each with the commands that it, or its section, names."""
+    """The rows of the page's tables, each with the commands that it, or its section, names, and
+    whether its table has a column of published numbers."""
     for section in re.split(r"^## ", PAGE, flags=re.MULTILINE):
-        for table in re.findall(r"^\|.*\n\|[-:| ]+\n((?:\|.*\n)+)", section, re.MULTILINE):
+        for head, table in re.findall(TABLE, section, re.MULTILINE):
             for row in table.splitlines():
                 own = {span for span in commands(row) if ".py" in span}
-                yield row, own or commands(section)
+                yield row, own or commands(section), "| published |" in head
 
 
+TABLE = r"^(\|.*)\n\|[-:| ]+\n((?:\|.*\n)+)"
 ROWS = list(rows())
 
 
-@pytest.mark.parametrize(("row", "named"), ROWS, ids=[f"row {i}" for i in range(len(ROWS))])
-def test_every_number_of_a_table_is_a_result_of_the_command_beside_it(row, named):
+@pytest.mark.parametrize(
+    ("row", "named", "published"), ROWS, ids=[f"row {i}" for i in range(len(ROWS))]
+)
+def test_every_number_of_a_table_is_a_result_of_the_command_beside_it(row, named, published):
     """Numbers in backquotes are settings, and the first cell says what is measured."""
-    cells = re.sub(r"`[^`]*`|\]\([^)]*\)", "", row.split("|", 2)[2])
-    known = recorded(named)
-    for number in NUMBER.findall(cells):
+    _, label, cells = row.split("|", 2)
+    known = recorded(named, label.strip(), published)
+    for number in NUMBER.findall(re.sub(r"`[^`]*`|\]\([^)]*\)", "", cells)):
         plain = number.replace(",", "")
         decimals = len(plain.partition(".")[2])
         assert any(f"{value:.{decimals}f}" == plain for value in known), number
