@@ -54,7 +54,7 @@ def page(title: str, model: AdversarialAutoencoder, dataset: Dataset) -> str:
         "sizes": [model.latent, *(layer.b.size for layer in dense)],  # 2, 128, 256, 784
         "parameters": packed(np.concatenate(parameters), "<f4"),
         "codes": packed(model.encode(dataset.test_images), "<f4"),
-        "labels": packed([] if dataset.test_labels is None else dataset.test_labels, "<u2"),
+        "labels": packed([] if dataset.test_labels is None else dataset.test_labels, "<u4"),
         "label_names": dataset.label_names,
         "prior_std": getattr(model.prior, "std", None) if circles else None,
         "prior_draws": packed(draws, "<f4"),

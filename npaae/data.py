@@ -98,7 +98,8 @@ def load(path: str | os.PathLike[str]) -> Dataset:
     the folder holds several data sets, a file of one. The words in the name of a file or an array
     say what it is: `x_train`, `train_images`, `images`, `qmnist-test-labels-idx2-int.gz`. Without
     test images, the test set is the validation images or, if there are none either, a tenth of the
-    training images. `dataset` says what the images and labels may be.
+    training images. `dataset` says what the images and labels may be. Images are as their files
+    hold them: EMNIST's authors, for example, have transposed theirs.
 
     Raises Unavailable if there are no images, InvalidInput if there are several data sets, BadFile
     for a file that is damaged or does not fit, and OSError for one that cannot be read.

@@ -288,12 +288,12 @@ def _scatter(axes: Any, points: HostArray, labels: HostArray | None, size: float
     if labels is None:
         axes.scatter(*points[order].T, color=UNLABELLED, s=size, alpha=0.4, linewidths=0)
         return
-    colours = np.array(COLOURS)[labels % 10]
-    for tens in np.unique(labels // 10):
-        some = order[labels[order] // 10 == tens]
-        marker = MARKERS[tens % len(MARKERS)]
-        style = {"marker": marker, "s": size * (1 if marker == "o" else 1.5)}
-        axes.scatter(*points[some].T, color=colours[some], alpha=0.5, linewidths=0, **style)
+    colours, markers = np.array(COLOURS)[labels % 10], labels // 10 % len(MARKERS)
+    for k, marker in enumerate(MARKERS):
+        some = order[markers[order] == k]
+        if len(some):
+            style = {"marker": marker, "s": size * (1 if marker == "o" else 1.5)}
+            axes.scatter(*points[some].T, color=colours[some], alpha=0.5, linewidths=0, **style)
 
 
 def _dot(label: int) -> Line2D:

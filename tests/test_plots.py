@@ -294,6 +294,16 @@ def test_a_legend_of_losses_lies_inside_its_panel(images):
 
 
 @pytest.mark.parametrize("latent", [1, 2])
+def test_a_label_for_every_image_is_drawn_with_few_markers(small_model, latent):
+    images = np.random.default_rng(0).random((3000, 9))
+    names = [f"image {k}" for k in range(3000)]
+    figure = plots.latent(small_model(latent=latent), images, np.arange(3000), names)
+    assert len(figure.axes[0].collections) <= 10
+    assert figure.legends == []
+    assert len(figure.axes[0].get_yticks()) <= 40
+
+
+@pytest.mark.parametrize("latent", [1, 2])
 def test_codes_without_labels_have_one_colour_and_no_legend(small_model, images, latent):
     figure = plots.latent(small_model(latent=latent), images)
     assert figure.legends == []

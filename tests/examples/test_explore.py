@@ -71,7 +71,7 @@ def test_it_holds_the_decoder_codes_and_labels_to_the_last_bit(html, trained, da
     np.testing.assert_array_equal(unpacked(run["parameters"], "<f4"), np.concatenate(expected))
     codes = unpacked(run["codes"], "<f4").reshape(-1, 2)
     np.testing.assert_array_equal(codes, trained.encode(dataset.test_images))
-    np.testing.assert_array_equal(unpacked(run["labels"], "<u2"), dataset.test_labels)
+    np.testing.assert_array_equal(unpacked(run["labels"], "<u4"), dataset.test_labels)
     assert run["label_names"] == list("0123456789")
 
 
@@ -133,7 +133,7 @@ def test_images_of_any_size_and_labels_have_their_page(size, classes):
     run = inside(explore.page("mine", model, dataset))
     assert run["image_size"] == (list(size) if len(size) == 2 else None)
     expected = [] if labels is None else labels
-    np.testing.assert_array_equal(unpacked(run["labels"], "<u2"), expected)
+    np.testing.assert_array_equal(unpacked(run["labels"], "<u4"), expected)
     assert len(run["label_names"]) == (classes or 0)
 
 
