@@ -91,7 +91,7 @@ def commit() -> str:
         return subprocess.run(line, capture_output=True, encoding="utf-8").stdout.strip()
 
     differs = git("status", "--porcelain", "-uno", "--", "..", ":!results.csv")
-    return git("rev-parse", "--short", "HEAD") + "+" * bool(differs)
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + "+" * bool(differs)
 
 
 def versions() -> str:

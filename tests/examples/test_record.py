@@ -68,6 +68,21 @@ def rows():
                 yield row, own or commands(section), "| published |" in head
 
 
+def label(row):
+    return row.split("|")[1].strip()
+
+
+def shown(row):
+    """The numbers of a row after its label; those in backquotes are settings."""
+    cells = re.sub(r"`[^`]*`|\]\([^)]*\)", "", row.split("|", 2)[2])
+    return [number.replace(",", "") for number in NUMBER.findall(cells)]
+
+
+def stands(number, known):
+    decimals = len(number.partition(".")[2])
+    return any(f"{value:.{decimals}f}" == number for value in known)
+
+
 TABLE = r"^(\|.*)\n\|[-:| ]+\n((?:\|.*\n)+)"
 ROWS = list(rows())
 
@@ -76,13 +91,22 @@ ROWS = list(rows())
     ("row", "named", "published"), ROWS, ids=[f"row {i}" for i in range(len(ROWS))]
 )
 def test_every_number_of_a_table_is_a_result_of_the_command_beside_it(row, named, published):
-    """Numbers in backquotes are settings, and the first cell says what is measured."""
-    _, label, cells = row.split("|", 2)
-    known = recorded(named, label.strip(), published)
-    for number in NUMBER.findall(re.sub(r"`[^`]*`|\]\([^)]*\)", "", cells)):
-        plain = number.replace(",", "")
-        decimals = len(plain.partition(".")[2])
-        assert any(f"{value:.{decimals}f}" == plain for value in known), number
+    known = recorded(named, label(row), published)
+    for number in shown(row):
+        assert stands(number, known), number
+
+
+def test_most_wrong_digits_of_a_table_are_noticed():
+    """The others are another result of the same command."""
+    noticed = []
+    for row, named, published in ROWS:
+        known = recorded(named, label(row), published)
+        for number in shown(row):
+            decimals = len(number.partition(".")[2])
+            for step in (-1, 1):
+                wrong = f"{float(number) + step * 10**-decimals:.{decimals}f}"
+                noticed.append(not stands(wrong, known))
+    assert np.mean(noticed) > 0.9
 
 
 def test_the_page_says_how_often_the_test_set_was_scored():
