@@ -368,8 +368,10 @@ def _read_part(arrays: _Arrays, part: str | None) -> tuple[HostArray | None, Hos
     labels = stored(*arrays[part, "labels"])
     n, columns = images.shape[0], labels.shape[1:]
     if labels.shape[:1] != (n,) or columns not in ((), (1,), (8,)):
-        rule = f"labels must be one for each of {n} images"
-        raise BadFile(f"{labels.name}: {rule}, got shape {labels.shape}")
+        rule = f"labels must be one for each of {n} images, got shape {labels.shape}"
+        one_hot = len(columns) == 1 and labels.shape[0] == n
+        remedy = "; .argmax(axis=1) makes labels of one-hot rows" if one_hot else ""
+        raise BadFile(f"{labels.name}: {rule}{remedy}")
     values = labels.read()  # eight columns are QMNIST's: the class, then its origin
     return images.read(), values[:, 0] if columns else values
 

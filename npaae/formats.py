@@ -133,7 +133,9 @@ def _header(file: Any, name: str) -> _Header:
         raise BadFile(f"{name} is not an IDX or .npy file: it begins with {start!r}")
     dtype, shape, _ = header
     if dtype.hasobject:
-        raise BadFile(f"{name} holds Python objects, as a list of unequal arrays becomes")
+        raise BadFile(
+            f"{name} holds Python objects, as unequal arrays become; store one array of numbers"
+        )
     if dtype.kind not in _KINDS or dtype.itemsize == 0:
         raise BadFile(f"{name} must hold plain numbers or text, got {dtype}")
     if len(shape) > 32 or any(not 0 <= size < 2**62 for size in shape):

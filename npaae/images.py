@@ -74,7 +74,7 @@ def checked_rows(images: Any, visible: int) -> HostArray:
             remedy = f"; divide by {255 if high > 127 else high:g}"
         elif np.isfinite((low, high)).all():
             remedy = (
-                ", which the binary cross-entropy needs; scale each feature with "
+                ", which the binary cross-entropy needs; scale them with "
                 "(x - x.min()) / (x.max() - x.min())"
             )
         else:

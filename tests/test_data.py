@@ -169,7 +169,7 @@ REFUSED = {  # arrays of an archive, and what the sentence says
     "unequal images": ({"x_train": np.array([np.eye(2), [1.0]], object)}, "unequal arrays"),
     "integers": ({"x_train": np.zeros((6, 4, 4), int)}, r"astype\(np\.uint8\)"),
     "0 to 255": ({"x_train": np.full((6, 4, 4), 255.0)}, "divide by 255"),
-    "standardised": ({"x_train": np.linspace(-2, 2, 96).reshape(6, 4, 4)}, "scale each feature"),
+    "standardised": ({"x_train": np.linspace(-2, 2, 96).reshape(6, 4, 4)}, "scale them"),
     "NaN": ({"x_train": np.full((6, 4, 4), np.nan)}, "without NaN"),
     "text": ({"x_train": np.array(["a"] * 6)}, "uint8, or floats"),
     "a number": ({"x_train": np.uint8(3)}, "shape"),
@@ -180,7 +180,7 @@ REFUSED = {  # arrays of an archive, and what the sentence says
     "two sizes": ({"x_train": ONE_IMAGE, "x_test": np.zeros((1, 3, 4), np.uint8)}, "one size"),
     "no training images": ({"x_test": ONE_IMAGE}, "training images"),
     "labels of another number": ({"x_train": np.zeros((6, 3), np.uint8), "y_train": [1]}, "labels"),
-    "one-hot labels": ({"x_train": np.zeros((6, 3), np.uint8), "y_train": np.eye(6)}, "labels"),
+    "one-hot labels": ({"x_train": np.zeros((6, 3), np.uint8), "y_train": np.eye(6)}, "argmax"),
     "labels as floats": (
         {"x_train": np.zeros((6, 3), np.uint8), "y_train": np.ones(6)}, r"astype\(int\)",
     ),
