@@ -1430,7 +1430,7 @@ def place(code: str) -> str:
 
 
 # The most important columns first, because a narrow terminal has room for a few.
-HEADER = ("formula", "worst", "limit", "verdict", "id", "stands in", "checked by")
+HEADER = ("formula", "worst", "limit", "verdict", "id", "where", "checked by")
 
 
 def cells(row: Row, worst: str = "", verdict: str = "") -> tuple[str, ...]:

@@ -268,7 +268,7 @@ class AdversarialAutoencoder:
         x = self.pixels(x)
         if (labels is None) != (self.classes == 0):
             raise InvalidInput(
-                f"labels must be given exactly if the model has classes, got {labels!r} "
+                f"labels must be given if and only if the model has classes, got {labels!r} "
                 f"with classes={self.classes}"
             )
         reconstruction_loss = self.reconstruction_gradient(x, rng)

@@ -401,7 +401,7 @@ def test_overwriting_discards_the_run_and_keeps_what_is_not_its_own(copied, digi
         ("semi_supervised.py", ("--labels", 50), running.FILES_WITH_CATEGORIES),
     ],
 )
-def test_a_run_killed_twenty_times_ends_as_one_that_never_was(
+def test_a_run_killed_twenty_times_ends_as_one_never_killed(
     digits, tmp_path, example, own, expected
 ):
     killed, whole, rng = tmp_path / "killed", tmp_path / "whole", np.random.default_rng(0)
