@@ -125,7 +125,8 @@ class AdversarialAutoencoder:
 
         try:
             networks = self.encoder, self.decoder, self.discriminator = self.networks()
-            self._theta, self._gradient = flatten(self.xp, networks, self.dtype)
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not yet drawn is anything
+                self._theta, self._gradient = flatten(self.xp, networks, self.dtype)
             self._views = self._parameters()
         except InvalidInput:
             raise
