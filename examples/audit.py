@@ -1150,7 +1150,8 @@ def record_means(rng: Rng) -> float:
     for i, record in enumerate(records):
         half = steps[i * len(steps) // 2 : (i + 1) * len(steps) // 2]
         every_image = np.concatenate([np.tile(losses, (len(x), 1)) for x, _, losses in half])
-        errors.append(gradcheck.relative_error(record[1:4], every_image.mean(axis=0)))
+        losses = record.reconstruction, record.discriminator, record.generator
+        errors.append(gradcheck.relative_error(losses, every_image.mean(axis=0)))
     return max(errors)
 
 

@@ -59,9 +59,9 @@ def losses(
     model: says what is on in training and off in testing, dropout or noise. test: what the test
     images are called. others: the histories of runs with other seeds, whose range is shaded.
     """
-    names = [*Record._fields[1:4]]
-    if history:
-        names += [name for name in Record._fields[8:] if getattr(history[-1], name) is not None]
+    names = ["reconstruction", "discriminator", "generator"]
+    further = ("classification", "smoothness") if history else ()
+    names += [name for name in further if getattr(history[-1], name) is not None]
     figure = Figure(figsize=(10 / 3 * len(names), 3.6), layout="constrained")
     epochs = [record.epoch for record in history]
     marker = "." if len(history) == 1 else ""  # a single point makes no line

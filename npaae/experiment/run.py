@@ -260,9 +260,13 @@ class Run:
     def _losses(self, history: Sequence[Record]) -> bytes:
         rows: list[list[Any]] = [_columns(self.model)]
         for record in history:  # with all digits, so that a resumed run has the same history
-            numbers = (*record[:5], *record.code_mean, *record.code_std)
-            others = (getattr(record, name) for name in self.model.phases[3:])
-            rows.append([*numbers, f"{record.seconds:.3f}", *others])
+            codes = {
+                f"code_{what}_{i}": number
+                for what, numbers in (("mean", record.code_mean), ("std", record.code_std))
+                for i, number in enumerate(numbers)
+            }
+            values = record._asdict() | codes | {"seconds": f"{record.seconds:.3f}"}
+            rows.append([values.get(column, "") for column in _columns(self.model)])
         return b"".join(f"{','.join(map(str, row))}\n".encode() for row in rows)
 
     def _write_losses(self, history: Sequence[Record]) -> None:
@@ -466,17 +470,20 @@ def read_history(folder: Path, model: AdversarialAutoencoder) -> list[Record]:
             raise ValueError(f"it lacks some of the {model.epoch} epochs of {MODEL}")
     except ValueError as error:
         raise BadFile(f"{path} is damaged: {one_line(error)}") from error
-    return [
-        Record(
-            int(epoch), a, b, c, d, tuple(rest[:size]), tuple(rest[size:][:size]), *rest[2 * size :]
-        )
-        for epoch, a, b, c, d, *rest in rows
-    ]
+    return [_record(dict(zip(columns, row, strict=True)), size) for row in rows]
+
+
+def _record(values: Mapping[str, float], size: int) -> Record:
+    """The record of a row of losses.csv, by column; size: of a code."""
+    mean, std = (tuple(values[f"code_{what}_{i}"] for i in range(size)) for what in ("mean", "std"))
+    fields: dict[str, Any] = {name: values[name] for name in Record._fields if name in values}
+    return Record(**fields | {"epoch": int(values["epoch"]), "code_mean": mean, "code_std": std})
 
 
 def _columns(model: AdversarialAutoencoder) -> list[str]:
     codes = [f"code_{what}_{i}" for what in ("mean", "std") for i in range(model.code_size)]
-    return [*Record._fields[:5], *codes, "seconds", *model.phases[3:]]
+    first = ("epoch", "reconstruction", "discriminator", "generator", "test_reconstruction")
+    return [*first, *codes, "seconds", *(name for name in model.phases if name not in first)]
 
 
 def _new_folder(name: str) -> Path:
