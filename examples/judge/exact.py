@@ -244,7 +244,7 @@ TARGETS: dict[str, Callable[[Any], Any]] = {
 def other_targets(changed: Callable[[Any], Any]) -> Iterator[None]:
     """While the package's phases compute their losses for other targets."""
     original = vars(npaae.model)["bce_with_logits"]
-    vars(npaae.model)["bce_with_logits"] = lambda xp, l, t: original(xp, l, changed(t))  # noqa: E741
+    vars(npaae.model)["bce_with_logits"] = lambda xp, logits, t: original(xp, logits, changed(t))
     try:
         yield
     finally:

@@ -378,7 +378,9 @@ def standing_in(student: Student) -> Iterator[None]:
     spec.loader.exec_module(layers)
     for name in ("Dense", "ReLU", "Sigmoid", "Dropout", "Sequential"):
         setattr(layers, name, stand_in(student, getattr(npaae.layers, name)))
-    layers.sigmoid = lambda xp, x: array_of("σ(x)", student.call("layers.sigmoid", xp, x).value)  # type: ignore[attr-defined]
+    vars(layers)["sigmoid"] = lambda xp, x: array_of(
+        "σ(x)", student.call("layers.sigmoid", xp, x).value
+    )
     losses = {name: loss_stand_in(student, name) for name in ("bce", "bce_with_logits")}
     theirs = {
         "layers": layers,
