@@ -33,7 +33,7 @@ BLOCK = 2**17  # elements: 512 KiB of float32, so that the arrays of one update 
 def array_module(backend: str) -> ModuleType:
     """The array module "numpy" or "cupy"; "auto" is CuPy if there is a GPU, else NumPy.
 
-    Raises InvalidInput for any other name, and Unavailable if "cupy" lacks CuPy or a GPU.
+    Raises InvalidInput for any other name, and Unavailable for "cupy" if CuPy or a GPU is missing.
     """
     if not isinstance(backend, str) or backend not in BACKENDS:
         raise InvalidInput(f'backend must be "numpy", "cupy" or "auto", got {backend!r}')
@@ -81,9 +81,9 @@ def random_stream(xp: ModuleType, seed: int, stream: int, epoch: int = 0) -> Gen
     """The backend's random generator for one stream of one epoch.
 
     On NumPy it is SFC64, which fills dropout masks faster than the default generator. On CuPy it
-    is XORWOW with a fixed number of states: by default there are 2,048 for each multiprocessor, all
-    of which are initialised anew every epoch and take part in every draw, and the draws would
-    depend on the GPU.
+    is XORWOW with a fixed number of states. The default, 2,048 for each multiprocessor, would make
+    the draws depend on the GPU, and all of these states would be initialised anew in every epoch
+    and take part in every draw.
     """
     seeds = np.random.SeedSequence(seed, spawn_key=(stream, epoch))
     if xp is np:
@@ -94,7 +94,7 @@ def random_stream(xp: ModuleType, seed: int, stream: int, epoch: int = 0) -> Gen
 def random_words(xp: ModuleType, rng: Generator, shape: tuple[int, ...]) -> Array:
     """Independent random numbers: uint16, or float32 in [0, 1) on CuPy; see `limit`.
 
-    On NumPy each 64-bit word gives four, which is faster than as many floats.
+    On NumPy each 64-bit word gives four, which is faster than drawing four floats.
     """
     if hasattr(rng, "random_words"):  # on several ranks: see `parallel.RowsOf`
         return rng.random_words(xp, shape)
@@ -122,7 +122,7 @@ def blas_threads(xp: ModuleType, multiplications: int) -> Iterator[None]:
     multiplications: the number in one pass through the networks, batch size · parameters. Below 1e8
     a second thread gains little on an idle machine, and two programs with a thread for each core
     slow each other down. Setting OPENBLAS_NUM_THREADS or OMP_NUM_THREADS overrides this. The limit
-    is the process's: it also applies to whatever else the process computes at the time.
+    applies to the whole process, and so to whatever else it computes at the time.
     """
     if xp is not np or multiplications >= 10**8 or _threads_chosen():
         yield
@@ -132,9 +132,9 @@ def blas_threads(xp: ModuleType, multiplications: int) -> Iterator[None]:
 
 
 class _OneThread:
-    """The limit of one thread, for blocks that may overlap if they run in several threads.
+    """A limit of one BLAS thread, for blocks that may overlap if they run in several threads.
 
-    The first block sets the limit, and whichever ends last restores what the first found.
+    The first block to begin sets the limit, and the last to end restores the original limits.
     """
 
     def __init__(self) -> None:
@@ -153,11 +153,11 @@ class _OneThread:
             if self.blocks == 0:
                 self._take_control()
                 self.limit.restore_original_limits()
-                self._take_control()  # and leave it to no thread
+                self._take_control()  # and leave control to no thread
 
     @staticmethod
     def _take_control() -> None:
-        """Let this thread set limits, of which threadpoolctl ignores all but one thread's."""
+        """Let this thread set limits; threadpoolctl ignores those of all threads but one."""
         from threadpoolctl import OpenBLASController
 
         OpenBLASController.clear_controlling_thread(force=True)

@@ -33,7 +33,7 @@ from .optim import Adam
 from .priors import Prior, from_config
 
 FORMAT = 4
-ADAM: dict[str, Callable[[str, Any], Any]] = {  # its numbers, with their checks
+ADAM: dict[str, Callable[[str, Any], Any]] = {  # its saved numbers, and their checks
     "t": partial(checks.integer, least=0),
     "learning_rate": checks.non_negative,  # a schedule may have reached 0
     "beta1": checks.fraction,
@@ -135,9 +135,9 @@ def _array(name: str, content: bytes) -> HostArray:
 
 
 def _check_size(kind: Any, config: Mapping[str, Any], size: int) -> None:
-    """Reject a configuration with another number of parameters before allocating memory for it.
+    """Reject a configuration that needs another number of parameters, before allocating memory.
 
-    A class that builds networks of its own, without counting them, may have any number.
+    A class that builds its own networks without counting their parameters may have any number.
     """
     needed = kind.parameter_count(checks.settings(config))
     counter, *builders = (
@@ -164,22 +164,22 @@ def _restore(model: Any, saved: Mapping[str, HostArray]) -> None:
 
 
 def _setting(label: str, value: Any) -> Any:
-    """A layer's setting as a Python number of its kind; the layer knows which it can use."""
+    """A layer's setting as a Python number of its kind; its range is up to the layer."""
     if np.ndim(value) or value.dtype.kind not in "biuf" or not np.isfinite(value):
         raise InvalidInput(f"{label} must be a finite number, got {value!r}")
     return value.item()
 
 
-# Copies in memory: the class makes the networks, as in `load`, and then they get all else.
+# Copies in memory: the class makes the networks, as in `load`, and all else is copied into them.
 
 
 def contents(model: Any) -> tuple[Any, ...]:
-    """The arguments with which `rebuilt` makes another model of this one.
+    """The arguments from which `rebuilt` makes a copy of this model.
 
     Raises InvalidInput if several ranks train it.
     """
     if model.ranks:
-        raise InvalidInput("comm must be None in a model that is copied; save and load it instead")
+        raise InvalidInput("comm must be None in a model to copy; save and load it instead")
     backend = "numpy" if model.xp is np else "cupy"
     arguments = model.config | {"prior": model.prior, "backend": backend}
     arrays = {"gradient": model.gradient, **model.arrays()}
@@ -217,7 +217,7 @@ def _all_parts(model: Any) -> Iterator[Any]:
 
 
 def _plain_values(part: Any) -> dict[str, Any]:
-    """The attributes that hold no arrays: an epoch, a rate that a schedule sets, a user's notes."""
+    """The attributes without arrays: an epoch, a rate that a schedule sets, a user's notes."""
     return {name: value for name, value in vars(part).items() if _is_plain(value)}
 
 

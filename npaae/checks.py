@@ -66,7 +66,7 @@ def fraction(name: str, value: Any) -> float:
 def settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """{name: value} of a model's settings, checked; raises InvalidInput for the first bad one.
 
-    Settings that only a subclass of yours has are taken as they are.
+    Settings that are unknown here, such as those of a subclass, are not checked.
     """
     return {
         name: _SETTINGS[name](name, value) if name in _SETTINGS else value

@@ -1,10 +1,10 @@
-"""Images to train on: anybody's files, MNIST and Fashion-MNIST.
+"""Images to train on: your own files, MNIST and Fashion-MNIST.
 
-`load` reads what the caller names. `mnist` and `fashion_mnist` without a folder read the user's
-cache, a copy that a system package installed, or a download into the cache, whichever is found
-first. Files from these three sources must have the published digests. The digests are those of the
-*decompressed* files, because mirrors and packages compress them differently. A sample of MNIST is
-part of npaae.
+`load` reads the files that the caller names. Without a folder, `mnist` and `fashion_mnist` read the
+user's cache or a copy that a system package installed; if there is neither, they download the files
+into the cache. Files from these three sources must have the published digests. The digests are
+those of the *decompressed* files, because mirrors and packages compress them differently. A sample
+of MNIST is part of npaae.
 
 MNIST: Y. LeCun, C. Cortes, C. Burges, CC BY-SA 3.0. Fashion-MNIST: Zalando SE, MIT.
 """
@@ -34,12 +34,12 @@ from .images import checked_rows, image_shape, require_pixels, training_rows
 
 
 class Dataset(NamedTuple):
-    """Images, of which some are for testing, and what is known about them.
+    """Training and test images, and what is known about them.
 
     Images are uint8 in 0 … 255 or floats in [0, 1], of shape (n, height, width) or, if they are
     rows of features, (n, features). Labels are integers of shape (n,), or None. `label_names[k]` is
-    the meaning of label k. `source` says in words where the data come from, `name` is the data
-    set's, and `path` is where `load` finds it, None for data that have no such place.
+    the meaning of label k. `source` describes where the data come from, `name` is the name of the
+    data set, and `path` is the path with which `load` finds it, or None.
     """
 
     train_images: HostArray
@@ -92,14 +92,14 @@ def mnist_sample() -> Dataset:
 
 
 def load(path: str | os.PathLike[str]) -> Dataset:
-    """Anybody's images, from IDX or NumPy files under any of their usual names.
+    """Your own images, from IDX or NumPy files with any of the usual names.
 
-    path: an .npz archive; a folder of files, or of folders of them, such as torchvision's; or, if
-    the folder holds several data sets, a file of one. The words in the name of a file or an array
+    path: an .npz archive; a folder of files or of subfolders, such as torchvision's; or, if a
+    folder holds several data sets, any file of one. The words in the name of a file or an array
     say what it is: `x_train`, `train_images`, `images`, `qmnist-test-labels-idx2-int.gz`. Without
     test images, the test set is the validation images or, if there are none either, a tenth of the
-    training images. `dataset` says what the images and labels may be. Images are as their files
-    hold them: EMNIST's authors, for example, have transposed theirs.
+    training images. `dataset` describes the images and labels that are accepted. Images are kept as
+    they are in their files: those of EMNIST, for example, are transposed.
 
     Raises Unavailable if there are no images, InvalidInput if there are several data sets, BadFile
     for a file that is damaged or does not fit, and OSError for one that cannot be read.
@@ -136,15 +136,16 @@ def dataset(
     name: str = "data",
     path: Path | None = None,
 ) -> Dataset:
-    """A Dataset of arrays.
+    """Make a Dataset from arrays.
 
-    Images are uint8 in 0 … 255 or floats in [0, 1], and grey, (n, height, width), also with a
-    channel axis of length 1; or rows of features, (n, features). Labels are a non-negative integer
-    or a text for each image, or None. The distinct labels, in order, become 0, 1, 2, … and are the
-    `label_names`. Without test images, a tenth of the training images, at least two, is held out by
-    a fixed draw. MNIST and Fashion-MNIST are recognised by their test images, and get their names.
+    Images are uint8 in 0 … 255 or floats in [0, 1]. They are grey, (n, height, width), possibly
+    with a channel axis of length 1, or rows of features, (n, features). Labels are a non-negative
+    integer or a string for each image, or None. The distinct labels, in order, become 0, 1, 2, …
+    and are the `label_names`. Without test images, a tenth of the training images, at least two, is
+    held out by a fixed draw. MNIST and Fashion-MNIST are recognised by their test images, and
+    get their names.
 
-    Raises InvalidInput for arrays that are something else or do not fit together.
+    Raises InvalidInput for any other arrays, or if they do not fit together.
     """
     train_images = _pixels(train_images)
     test_images = None if test_images is None else _pixels(test_images)
@@ -153,7 +154,7 @@ def dataset(
     held_out = ""
     if test_images is None:
         if (n := len(train_images)) < 4:
-            raise InvalidInput(f"images must be at least 4 if none are for testing, got {n}")
+            raise InvalidInput(f"images must be at least 4 without test images, got {n}")
         order = np.random.default_rng(0).permutation(n)
         test, train = map(np.sort, np.split(order, [max(2, n // 10)]))
         train_images, test_images = train_images[train], train_images[test]
@@ -216,7 +217,7 @@ def _pixels(images: Any) -> HostArray:
 
 
 def _checked_labels(labels: Any, images: Any) -> Any:
-    """The labels in int64 or as text; raises InvalidInput unless there is one for each image."""
+    """The labels as int64 or text; raises InvalidInput unless there is one for each image."""
     if labels is None or images is None:
         return None
     array = host_array("labels", labels)
@@ -238,7 +239,7 @@ def _checked_labels(labels: Any, images: Any) -> Any:
 
 # Which files and arrays belong together
 
-# What a word in a name says; all other words name the data set.
+# What a word in a name means; all other words name the data set.
 _PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("test", "testing", "t10k"), "test"),
@@ -250,7 +251,7 @@ _CONTENTS = {
 }
 _IDX_NAME = re.compile(r"(.+)[-_.]idx\d[-_.](?:ubyte|byte|short|int|float|double)(?:\.gz)?", re.I)
 _LEVELS = 3  # of folders: torchvision's files lie in root/MNIST/raw
-_NAMELESS = ("raw", "gzip", "")  # folders named after their content, in one named after the data
+_NAMELESS = ("raw", "gzip", "")  # folders inside a folder that is named after the data
 
 
 _Place = tuple[Path, str | None]  # a file and, in an archive, the name of an array
@@ -258,7 +259,7 @@ _Arrays = dict[tuple[str, str], _Place]  # of a data set, by part and content
 
 
 class _Set(NamedTuple):
-    """A data set in files. choice: the path by which `load` finds it and no other."""
+    """A data set in files. choice: the path with which `load` finds this set and no other."""
 
     name: str
     choice: Path
@@ -266,7 +267,7 @@ class _Set(NamedTuple):
 
 
 def _sets(path: Path) -> list[_Set]:
-    """The data sets in an archive, of a file or in a folder, at the first level that has any."""
+    """The data sets in an archive, around a file or in a folder, at the first level with any."""
     if path.is_file():
         own = _grouped([path])
         around = {key: _grouped(_files(key[0])).get(key, {}) for key in own if key[0] != path}
@@ -282,7 +283,7 @@ def _sets(path: Path) -> list[_Set]:
 
 
 def _grouped(files: Iterable[Path]) -> dict[tuple[Path, str], _Arrays]:
-    """The arrays in files, by the place of a data set, a folder or an archive, and its prefix."""
+    """The arrays in files, by a data set's place (a folder or an archive) and prefix."""
     groups: dict[tuple[Path, str], _Arrays] = {}
     for file in files:
         # Kaggle puts each file into a folder of its own name.
@@ -351,9 +352,9 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _read_part(arrays: _Arrays, part: str | None) -> tuple[HostArray | None, HostArray | None]:
-    """The images and the labels of a part, None for what is not there.
+    """The images and the labels of a part, or None for either that is missing.
 
-    What can be refused by its header is refused before it takes memory.
+    An array with an unsuitable header is rejected before its content takes up memory.
     """
     if part is None:
         return None, None

@@ -1,4 +1,4 @@
-"""Downloads that end: a mirror that is silent, slow or endless is given up."""
+"""Downloads that always end: a mirror that is silent, slow or endless is abandoned."""
 
 import sys
 import threading
@@ -13,7 +13,7 @@ PATIENCE = 20.0  # … after so many seconds
 
 
 class Transfer(threading.Thread):
-    """Reads what is at a URL in a thread, which its caller may abandon. Unpacks nothing."""
+    """Downloads a URL in a thread, which the caller may abandon. Decompresses nothing."""
 
     def __init__(self, url: str, timeout: float, largest: int) -> None:
         super().__init__(daemon=True)
@@ -26,7 +26,7 @@ class Transfer(threading.Thread):
             with get(self.url, stream=True, timeout=self.timeout) as response:
                 response.raise_for_status()
                 self.length = int(response.headers.get("Content-Length", 0))
-                # The bytes as they are: decoding them, as requests does, may multiply them.
+                # The raw bytes: decompressing them, as requests does, may multiply their number.
                 while piece := response.raw.read1(PIECE, decode_content=False):
                     self.content += piece
                     if len(self.content) > self.largest:
@@ -38,9 +38,9 @@ class Transfer(threading.Thread):
 def fetched(url: str, *, timeout: float, largest: int) -> bytearray:
     """The bytes at `url`, at most `largest` of them.
 
-    timeout: in seconds, for one answer of the server. Raises OSError or urllib3's HTTPError for a
-    server that cannot be reached, fails or delivers fewer than `SLOWEST` bytes a second, and
-    ValueError for more bytes.
+    timeout: in seconds, for one answer of the server. Raises OSError or urllib3's HTTPError if the
+    server cannot be reached, fails or delivers fewer than `SLOWEST` bytes a second, and ValueError
+    if it delivers more than `largest` bytes.
     """
     start, transfer = time.monotonic(), Transfer(url, timeout, largest)
     transfer.start()

@@ -7,7 +7,7 @@ Python programmer expects.
 
 
 class UserError(Exception):
-    """A mistake that the user can fix: the message names the argument or file, rule and value."""
+    """A mistake that the user can fix; the message names the argument or file, rule and value."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
@@ -22,7 +22,7 @@ class BadFile(UserError, ValueError):
 
 
 class CannotWrite(UserError, OSError):
-    """A file that cannot be written, as on a full disk."""
+    """A file that cannot be written, for example on a full disk."""
 
 
 class Unavailable(UserError, RuntimeError):
@@ -42,7 +42,7 @@ _LONGEST = 2_000  # characters of a message; a file may hold a value of any leng
 
 
 def printable(message: str) -> str:
-    """The message in its first and last characters, those that would move a cursor escaped."""
+    """The message, shortened in the middle if it is long, with control characters escaped."""
     if len(message) > _LONGEST:
         message = f"{message[: _LONGEST - 500]} … {message[-490:]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)

@@ -1,8 +1,8 @@
 """Arrays in files: the IDX format, gzipped or not, and NumPy's .npy and .npz, never with pickle.
 
-A file is not to be trusted: its header may declare more than it holds, and it may unpack to more
-than the memory. So the header is read first, by which a caller can refuse the array; the content is
-read piece by piece and never beyond what the header declares.
+Files are not trusted: a header may declare more than the file holds, and a compressed file may
+unpack to more than fits into memory. So the header is read first, and the caller can reject the
+array. The content is read piece by piece, and never beyond what the header declares.
 """
 
 import errno
@@ -80,7 +80,7 @@ def stored(path: str | os.PathLike[str], member: str | None = None) -> Stored:
 
 
 def members(path: str | os.PathLike[str]) -> list[str]:
-    """The names of the arrays in an .npz archive; raises BadFile if the file is another."""
+    """The names of the arrays in an .npz archive; raises BadFile if it is not an archive."""
     with blaming(os.fspath(path)), opened(path) as file, zipfile.ZipFile(file) as archive:
         return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
@@ -113,7 +113,7 @@ def _unzipped(path: str | os.PathLike[str], member: str) -> Iterator[Any]:
     with opened(path) as raw, zipfile.ZipFile(raw) as archive:
         info = archive.getinfo(f"{member}.npy")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError("it is packed by a method that NumPy does not write")
+            raise ValueError("it is compressed by a method that NumPy does not use")
         with archive.open(info) as file:
             yield file
 
@@ -145,15 +145,15 @@ def _header(file: Any, name: str) -> _Header:
 
 def _npy_header(file: Any) -> _Header:
     if file.read(4) != b"PY\x01\x00":  # others have headers of any length, for structured types
-        raise ValueError("it has a version of the .npy format that holds no plain array")
+        raise ValueError("it has a version of the .npy format that plain arrays do not use")
     shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
     return _Header(dtype, shape, "F" if fortran_order else "C")
 
 
 def opened(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file to read it. It must be a regular one: a pipe or a device may never end.
+    """Open a regular file for reading. A pipe or a device might never end.
 
-    Raises BadFile for any other, and OSError if it cannot be opened.
+    Raises BadFile if it is not a regular file, and OSError if it cannot be opened.
     """
     file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -163,21 +163,21 @@ def opened(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe waits for a writer
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a pipe waits for a writer
 
 
 @contextmanager
 def blaming(name: str, fault: str = "is damaged") -> Iterator[None]:
     """Raise BadFile in place of the dozen kinds of error that zipfile, zlib and NumPy raise.
 
-    What is not the file's fault is raised as it is: a full memory, or an error of the system.
+    An error that is not the file's fault is raised unchanged: lack of memory, or a system error.
     """
     try:
         yield
     except (BadFile, MemoryError):
         raise
     except Exception as error:
-        # Of the system's errors, a place before the start of the file is the file's own.
+        # EINVAL is a seek to before the start of the file, which is the file's fault.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise OSError(error.errno, error.strerror, error.filename or name) from error
         raise BadFile(f"{name} {fault}: {one_line(error)}") from error

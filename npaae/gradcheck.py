@@ -6,29 +6,29 @@ returns the worst relative error
 
     |a − n| / (|a| + |n|)
 
-0 means equal, 1/3 a factor of two, and 1 a zero or a reversed sign. A gradient wrong by 0.1 % reads
-5e-4, because the denominator is about 2 |n|. In float64 a right gradient stays below 1e-6, usually
-far below. The error of each element is relative to its own size, so that a small wrong element
-cannot hide among large right ones.
+An error of 0 means equal, 1/3 a factor of two, and 1 a zero or a reversed sign. A gradient that is
+wrong by 0.1 % has an error of 5e-4, because the denominator is about 2 |n|. In float64 the error of
+a correct gradient is below 1e-6, and usually far below. The error of each element is relative to
+its own size, so that a small wrong element cannot hide among large right ones.
 
 The numerical derivative. Five values of f, at x, x ± λh and x ± h, give three estimates of it, one
-from either side and one from both:
+from each side and one from both:
 
     right = (f(x + λh) − λ² f(x + h) − λ f(x)) / λ³h,      left: the same with −h
     both  = (f(x + λh) − f(x − λh) − λ³ [f(x + h) − f(x − h)]) / 2λ²h
 
-The sides have an error of order h², `both` of order h⁴. With the golden ratio, λ = 1 − λ² = 0.618…,
-the weights are simple, and values that are rounded to a grid cannot agree by chance, because λ is
-irrational. The three agree as far as f has a derivative that can be computed: kinks and jumps
-between x − h and x + h, a step that is too long and noise in f all make them differ. So `both` is
-the derivative, with the uncertainty
+The one-sided estimates have an error of order h², and `both` one of order h⁴. With the golden
+ratio, λ = 1 − λ² = 0.618…, the weights are simple, and values that are rounded to a grid cannot
+agree by chance, because λ is irrational. The three agree if f has a derivative that can be
+computed. A kink or a jump between x − h and x + h, a step that is too long, and noise in f all make
+them differ. So the numerical derivative is `both`, with the uncertainty
 
     u = 3 max |side − both| + 8 ε (|f| + |f' x|) / h,       ε = 2⁻⁵²,
 
-whose second term is rounding, which may be the same in all five values. The first step is
-h = 1e-5 · max(1, |x|). If it is not precise, shorter steps are tried, which have less truncation
-and avoid kinks beside x, and longer ones, which have less rounding; the one with the smallest u is
-used. How |side − both| depends on h tells what f is like at x:
+whose second term is the rounding, which may be the same in all five values. The first step is
+h = 1e-5 · max(1, |x|). If it is not precise enough, other steps are tried: shorter ones have less
+truncation and avoid kinks near x, and longer ones have less rounding. The step with the smallest u
+is used. How |side − both| depends on h shows how f behaves at x:
 
     it shrinks with h                         f is smooth
     it is the same at every h                 a kink
@@ -38,15 +38,16 @@ used. How |side − both| depends on h tells what f is like at x:
     f is steep at one h, flat at a longer     the longer one is too long, and is ignored
 
 What a pass means. If |a − n| ≤ u, the two agree as far as finite differences can tell, and the
-error is at most 1e-8. An element is decided if u ≤ 1e-3 (|a| + |n|); or, if a is 0, u ≤ 1e-3 times
-the slope of f nearby, or times 1 if that is less. Undecided elements beside others that are decided
-are counted in the error that is returned. They are small and hidden by the rounding of f, or
-rounding themselves.
+error is at most 1e-8. An element is decided if u ≤ 1e-3 (|a| + |n|). If a is 0, it is decided if
+u ≤ 1e-3 s, in which s is the slope of f nearby, but at least 1. If some elements are decided, the
+others do not fail the check: the returned Error counts them. They are small and hidden by the
+rounding of f, or they consist of rounding.
 
-A check that cannot decide at all does not pass: it raises an exception. Kink means that f has a
-kink or a jump at x; choose another point. InvalidInput means that f or the gradient does not fit x,
-that f is not deterministic or not finite, that it computes in less than float64, or that rounding
-or noise hides all of its derivatives. Only `pattern` can reveal a kink that rounding hides.
+A check that cannot decide any element does not pass: it raises an exception. Kink means that f has
+a kink or a jump at x; choose another point. InvalidInput means that f or the gradient does not fit
+x, that f is not deterministic or not finite, that it computes in less than float64, or that
+rounding or noise hides all of its derivatives. Only `pattern` can reveal a kink that rounding
+hides.
 
 Randomness in f must be frozen: create a generator with the same seed in each call. Dropout can then
 be checked while it is on.
@@ -85,7 +86,7 @@ class Error(float):
     """A relative error, and how much the check could see.
 
     where: the index in x of the worst element. undecided: the number of elements that rounding or
-    noise hides. resolution: the largest error that any element may hide, relative as the error is.
+    noise hides. resolution: the largest relative error that any element may hide.
     """
 
     where: tuple[int, ...] = ()
@@ -106,7 +107,7 @@ def elementwise(
     f: takes an array like x and returns a scalar. x: float64, of any shape; it is not changed.
     gradient: df/dx as derived, of x's shape. step: the first h, in the units of x, for a function
     that varies on a scale other than max(1, |x|). pattern: for a function with kinks, a function
-    of x that returns an array, the same at two points exactly if no kink of f lies between them.
+    of x that returns an array, equal at two points if and only if no kink of f is between them.
 
     Raises InvalidInput and Kink, as the module describes. A NaN in `gradient` gives the error inf.
     """
@@ -126,7 +127,7 @@ def along(
     *,
     pattern: Function | None = None,
 ) -> Error:
-    """The relative error of the derivative ⟨gradient, direction⟩: a few evaluations, at any size.
+    """The relative error of the derivative ⟨gradient, direction⟩: a few evaluations for any size.
 
     Choose the direction at random: a wrong gradient is missed if its error is nearly orthogonal to
     the direction, which is unlikely for a random one but not for `np.ones`. An error in a few of
@@ -153,9 +154,9 @@ def layer(
     """The worst relative error of dL/dx as a layer or a network computes it.
 
     The scalar is L = ⟨dy, forward(x)⟩ for a random dy of order one, so dL/dx is backward(dy).
-    seed: of the generator that each forward pass receives, which turns dropout on; None means
-    evaluation, without a generator. The layer receives copies, and whatever it declares
-    (parameters, their gradients, statistics) is restored. The rest is as in `elementwise`.
+    seed: the seed of the generator that each forward pass receives, which turns dropout on. With
+    None there is no generator, and dropout is off. The layer receives copies, and whatever it
+    declares (parameters, their gradients, statistics) is restored. The rest is as in `elementwise`.
     """
     _require_point("x", x)
     with _frozen(layer, seed) as forward:
@@ -225,7 +226,7 @@ def relative_error(analytical: Any, numerical: Any) -> float:
 
 
 class _Look(NamedTuple):
-    """What the five values of f at one step tell, per unit of the displacement.
+    """What the five values of f at one step show, per unit of the displacement.
 
     The displacement is the first step; `step` is in units of it.
     """
@@ -295,7 +296,7 @@ class _Probe:
         if not isfinite(self.value):
             raise InvalidInput(f"f must be finite at x, got {self.value}")
         if self._evaluate(self.x) != self.value:
-            raise InvalidInput("f must be deterministic: make its random generator anew each call")
+            raise InvalidInput("f must be deterministic; create its random generator in each call")
         self.sides: Any = None if pattern is None else pattern(self.x.copy())
 
     def _evaluate(self, x: Array) -> float:
@@ -344,7 +345,7 @@ class _Probe:
         # What does not shrink with the step is noise, which is in every longer step too.
         noise = np.maximum.accumulate([look.spread * look.step for look in found]).tolist()
         tried = [look._replace(spread=n / look.step) for look, n in zip(found, noise, strict=True)]
-        # One refutation may be an accident of noise, but not after another step.
+        # A refutation by the shortest step alone may be an accident of noise.
         doubts = [
             inf if any(shorter.refutes(look) for shorter in tried[1:i]) else look.uncertainty
             for i, look in enumerate(tried)
@@ -356,7 +357,7 @@ class _Probe:
             raise Kink("f has a jump at x")
         if any(look.is_tread(best) for look in tried[:i]) or any(map(best.is_tread, tried[i:])):
             raise InvalidInput("f must compute in float64 throughout, got a staircase")
-        # A kink is what neither shrinks with the step nor is rounding or noise.
+        # A spread that does not shrink with the step, and is not rounding or noise, is a kink.
         shrinks = i + 1 < len(found) and found[i + 1].spread > 3 * best.spread
         is_noise = i > 1 and 16 * noise[i - 2] > best.spread * best.step
         visible = max(1e-4 * best.size, 32 * best.rounding)
@@ -393,7 +394,7 @@ class _Probe:
 
 
 def _jumps(looks: list[_Look]) -> bool:
-    """Whether a limit of f differs from f(x) by the same at each of three steps."""
+    """Whether a limit of f differs from f(x) by the same amount at three steps."""
     gaps = np.array([look.gaps for look in looks])  # (3, 2)
     least = np.abs(gaps).min(axis=0)
     is_same = np.ptp(gaps, axis=0) <= 0.02 * least
@@ -404,9 +405,9 @@ def _jumps(looks: list[_Look]) -> bool:
 
 @contextmanager
 def _frozen(layer: Any, seed: int | None) -> Iterator[Callable[..., Any]]:
-    """The forward pass as a function of x, and of a changed parameter; the layer stays as it was.
+    """The forward pass as a function of x, and of a changed parameter. The layer does not change.
 
-    Before every pass, and at the end, all that the layer and its parts declare is restored.
+    Before every pass, and at the end, everything that the layer and its parts declare is restored.
     """
     owned = [
         (owner, prefix + name)

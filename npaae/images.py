@@ -1,4 +1,4 @@
-"""Images as rows of pixels: what a model takes, and how it is converted."""
+"""Images as rows of pixels: what a model accepts, and how it is converted."""
 
 from math import prod
 from typing import Any
@@ -9,14 +9,14 @@ from .backend import Array, HostArray
 from .checks import host_array
 from .errors import InvalidInput
 
-ROUNDING = 4 * float(np.finfo(np.float32).eps)  # by which a computed 0 or 1 may miss
+ROUNDING = 4 * float(np.finfo(np.float32).eps)  # by how much a computed 0 or 1 may be off
 
 
 def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """(height, width) of images, or (features,) of rows, stored in an array of this shape.
 
     The array's first axis counts the images. A channel axis of length 1, second or last, is
-    dropped. Raises InvalidInput for another number of axes, more channels, and no images.
+    dropped. Raises InvalidInput for another number of axes, more channels, or no images.
     """
     one, *sizes = shape if shape else (0,)
     if len(sizes) == 3 and 1 in (sizes[0], sizes[2]):
@@ -54,7 +54,7 @@ def as_rows(images: Array, visible: int) -> Array:
     require_pixels(images.dtype)
     if (size := prod(image_shape(images.shape))) != visible:
         raise InvalidInput(
-            f"images must have {visible} pixels each, as the model has, got shape {images.shape}; "
+            f"images must have {visible} pixels each to fit the model, got shape {images.shape}; "
             f"make the model with visible={size}"
         )
     return images.reshape(len(images), visible)
@@ -86,7 +86,7 @@ def checked_rows(images: Any, visible: int) -> HostArray:
 
 
 def training_rows(images: Any, visible: int) -> HostArray:
-    """`checked_rows` for images to learn from; also raises InvalidInput for bytes of a small scale.
+    """`checked_rows` for images to learn from; also raises InvalidInput if all bytes are below 128.
 
     Bytes mean 0 … 255. If no pixel of a whole training set reaches 128, the highest bit is never
     used, and they almost certainly mean something else: 0 and 1, 0 … 16 or percentages. Divided by

@@ -14,13 +14,13 @@ A layer with parameters also has
 
 and, if it draws its initial parameters, `initialise(rng)`. A layer may declare more:
 
-    layer.statistics = ("mean",)            # the names of arrays that training changes otherwise
+    layer.statistics = ("mean",)            # the names of other arrays that training changes
     layer.settings = ("rate",)              # the names of numbers that its results depend on
     layer.mixes_rows = True                 # its output for one row depends on other rows
     layer.layers = [...]                    # it consists of layers, as `Sequential` does
 
-Nothing here checks the class of a layer: any object with these members is a layer, at any depth,
-and networks, Adam, checkpoints, `gradcheck` and the ranks go by what it declares.
+Nothing here checks the class of a layer. Any object with these members is a layer, at any depth.
+Networks, Adam, checkpoints, `gradcheck` and the ranks use only what it declares.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -56,7 +56,7 @@ class Dense:
         """Draw W and b from the uniform distribution on ±1/√fan_in.
 
         `rng` is NumPy's on either backend and draws in float64, so that all backends and dtypes
-        start alike.
+        start from the same values.
         """
         bound = 1 / sqrt(self.W.shape[0])
         for parameter in (self.W, self.b):
@@ -153,14 +153,14 @@ class Dropout:
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, Array | None]:
         """y = m · x, with m drawn from `rng`; without `rng`, y = x. The cache is m, or None.
 
-        Raises InvalidInput if x does not have a floating-point type: 1 / (1 − p) would be lost.
+        Raises InvalidInput if x is not of a floating-point type, which could not hold 1 / (1 − p).
         """
         if rng is None or self.threshold == 0:
             return x, None
         if x.dtype.kind != "f":
             raise InvalidInput(f"x must be of a floating-point type, got {x.dtype}")
         words = random_words(self.xp, rng, x.shape)
-        scale = x.dtype.type(2**16 / (2**16 - self.threshold))  # of x's type: float32 stays float32
+        scale = x.dtype.type(2**16 / (2**16 - self.threshold))  # x's type: float32 stays float32
         y, mask = _drop(self.xp, x, words, limit(words, self.threshold), scale)
         return y, mask
 
@@ -202,10 +202,10 @@ class Sequential:
     ) -> Array | None:
         """The chain rule: each layer turns the gradient at its output into the one at its input.
 
-        With `parameters`, every layer that has any writes their gradients; without, the network is
-        frozen and none are written. Returns dL/dx, or None without `inputs`: the pass then stops at
-        the first layer with parameters, which saves a matrix product. A layer that consists of
-        layers receives both arguments.
+        With `parameters`, every layer with parameters writes their gradients. Without, the network
+        is frozen and no gradients are written. Returns dL/dx, or None without `inputs`: the pass
+        then stops at the first layer with parameters, which saves a matrix product. A layer that
+        consists of layers receives both arguments.
         """
         for i in reversed(range(len(self.layers))):
             layer, cache = self.layers[i], caches[i]
@@ -242,9 +242,9 @@ def parts(layer: Any, label: str = "") -> Iterator[tuple[str, Any]]:
 def declared(layer: Any, kind: str) -> Iterator[tuple[str, Any, str]]:
     """(label, owner, name) of all "parameters", "statistics" or "settings", at any depth.
 
-    The label of a layer's own is "W", and in a network "0.W".
+    The label of a parameter W is "W" in a layer, and "0.W" in a network.
 
-    Raises InvalidInput for a string in place of a tuple, which would be taken letter by letter.
+    Raises InvalidInput for a string in place of a tuple, because it would be read letter by letter.
     """
     for label, part in parts(layer):
         names = getattr(part, kind, ())
@@ -291,11 +291,12 @@ def flatten(
     the same slice of `gradient`. Changing the vector changes the network, and vice versa. dtype: of
     the vectors, and so of every parameter; by default that of the parameters.
 
-    Raises InvalidInput if a layer with parameters occurs twice: its gradients would not be added.
+    Raises InvalidInput if a layer with parameters occurs twice, because its gradients would not
+    be added.
     """
     owned = [named for network in networks for named in named_parameters(network)]
     if len({(id(layer), name) for _, layer, name in owned}) < len(owned):
-        raise InvalidInput("networks must have each layer with parameters once, got one twice")
+        raise InvalidInput("networks must have each layer with parameters only once, got one twice")
     parameters = [getattr(layer, name).ravel() for _, layer, name in owned]
     theta = xp.asarray(xp.concatenate(parameters), dtype)
     gradient = xp.zeros_like(theta)

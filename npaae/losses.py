@@ -26,7 +26,7 @@ def bce(xp: ModuleType, p: Array, t: Array | float) -> tuple[Array, Array]:
     """
     _require_same_shape(t, p)
     if not bool(((p > 0) & (p < 1)).all()):
-        raise InvalidInput("p must lie strictly between 0 and 1; use bce_with_logits if it may not")
+        raise InvalidInput("p must lie strictly between 0 and 1; otherwise, use bce_with_logits")
     loss = -(t * xp.log(p) + (1 - t) * xp.log1p(-p)).mean()
     return loss, (p - t) / (p * (1 - p) * p.size)
 

@@ -39,8 +39,9 @@ def block_standard_error(values: Array, block: int = 500) -> float:
     independent of each other, its variance is 1/n² times the sum of the variances of the block
     sums, whatever the correlations within a block. Sₖ² estimates each, and K / (K − 1) corrects for
     x̄, which is computed from the same values. With blocks of 1 this is the usual s / √n, which is
-    right only for independent values. Blocks must be longer than correlations reach: in MNIST's
-    test set, which is not shuffled, images some hundreds of places apart still resemble each other.
+    right only for independent values. Blocks must be longer than the range of the correlations: in
+    MNIST's test set, which is not shuffled, images some hundreds of places apart still resemble
+    each other.
 
     There are n // block blocks of nearly equal length, but at least ten: if there are fewer than
     10 · block values, blocks are shorter and may miss correlations. The estimate has a relative
@@ -59,7 +60,7 @@ def block_standard_error(values: Array, block: int = 500) -> float:
 
 
 class EnergyTest(NamedTuple):
-    """distance: the energy distance, in units of the code; 0 on average if the two are equal.
+    """distance: the energy distance, in units of the code; 0 on average if they are equal.
     threshold: the 95 % permutation threshold. p: the share of permutations at least as distant.
     """
 
@@ -75,8 +76,8 @@ def energy_test(x: Array, y: Array, *, permutations: int = 199, seed: int = 0) -
 
     with its permutation threshold. E estimates 2 E|X − Y| − E|X − X'| − E|Y − Y'|, which is 0 if
     the two distributions are equal and positive otherwise. It is unbiased, so it may be negative.
-    Averages over all n² and m² pairs, which are also in use, count the distance 0 of each point
-    from itself. That adds E|X − X'| / n + E|Y − Y'| / m, which for two samples of 1,000 from
+    Some authors average over all n² and m² pairs, and so count the distance 0 of each point from
+    itself. That adds E|X − X'| / n + E|Y − Y'| / m, which for two samples of 1,000 from
     N(0, 5² I) in the plane is 8.86 · 2 / 1,000 = 0.0177.
 
     If the distributions are equal, every division of all points into n and m is equally likely.
@@ -91,7 +92,7 @@ def energy_test(x: Array, y: Array, *, permutations: int = 199, seed: int = 0) -
     z, rng = np.concatenate((x, y)), np.random.default_rng(seed)
     given = np.repeat([1.0, 0.0], [n, m])  # 1 for a point of x, 0 for one of y
     member = np.stack([given, *(rng.permutation(given) for _ in range(permutations))], axis=1)
-    # With D the matrix of distances and a a column of `member`, one pass over D serves them all:
+    # D is the matrix of distances, and a is a column of `member`; one pass over D serves all.
     within, of_x, total = np.zeros(1 + permutations), np.zeros(1 + permutations), 0.0
     for rows, squared in _squared_distances(z, z):
         distances = np.sqrt(squared)
@@ -192,7 +193,7 @@ class Parzen(NamedTuple):
 def parzen(
     scored: Array, held_out: Array, samples: Array, widths: Sequence[float] = WIDTHS
 ) -> Parzen:
-    """The Parzen log-likelihood of scored images, with the window width best for held-out images.
+    """The Parzen log-likelihood of scored images, with the window width that is best for held_out.
 
     scored, held_out, samples: (n, dim) each, the scored images in the order of their file.
     """
@@ -217,11 +218,11 @@ class Measures(NamedTuple):
     model. training_parzen: the same with as many training images in place of samples, the score of
     memorisation.
 
-    Both use the window width that is best for the last tenth of the training images. The width thus
-    does not depend on the test images, and those training images are not among the samples of
-    `training_parzen`. But the model was trained on them, so the width may be somewhat too narrow
-    for unseen images, which can only lower `parzen`. `examples/likelihood.py` therefore holds out
-    images from training.
+    Both Parzen measures use the window width that is best for the last tenth of the training
+    images. The width thus does not depend on the test images, and those training images are not
+    among the samples of `training_parzen`. But the model was trained on them, so the width may be
+    somewhat too narrow for unseen images, which can only lower `parzen`. `examples/likelihood.py`
+    therefore holds out images from training.
     """
 
     reconstruction: float
@@ -299,5 +300,5 @@ def _pair(least: int, **arrays: Array) -> tuple[Array, Array]:
 def _labels(name: str, labels: Array, n: int) -> Array:
     labels = host_array(name, labels)
     if labels.dtype.kind not in WHOLE or labels.shape != (n,):
-        raise InvalidInput(f"{name} must be {n} integers, got {labels.dtype} of {labels.shape}")
+        raise InvalidInput(f"{name} must be {n} integers, got {labels.dtype} {labels.shape}")
     return labels

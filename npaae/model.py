@@ -52,11 +52,11 @@ class AdversarialAutoencoder:
 
     prior: a function (rng, n, dim) -> (n, dim) samples, or one of `npaae.priors`.
 
-    classes: 0, or the number of classes that the discriminator is told about (section 2.3 of the
-    AAE paper). It then sees each code beside its one-hot label, which has an extra position for
+    classes: 0, or the number of classes whose labels the discriminator sees (section 2.3 of the AAE
+    paper). Its input is then a code and its one-hot label, which has an extra position for
     "unlabelled", and each class goes to its own part of the prior. The prior must have parts:
-    `gaussian_mixture` or `swiss_roll`. Draws from the prior use the labels of the batch, so the
-    imposed prior has its parts weighted by the frequencies of the classes, while `sample` draws all
+    `gaussian_mixture` or `swiss_roll`. In training, draws from the prior use the labels of the
+    batch, so its parts are weighted by the frequencies of the classes, whereas `sample` draws all
     parts equally often. In MNIST the frequencies differ by up to a fifth.
 
     dropout, discriminator_dropout: rates in [0, 1) after the hidden layers of the encoder and the
@@ -74,10 +74,10 @@ class AdversarialAutoencoder:
     decoder and the discriminator end in logits: σ is part of the losses, and `decode` applies it.
 
     A subclass that overrides `network` trains networks with other layers. `copy` and `pickle` make
-    whole, independent models, whose next epoch is the same, bit for bit.
+    complete, independent models, whose next epoch is the same, bit for bit.
 
     Raises InvalidInput (a ValueError) for an argument outside its range, for a prior that does not
-    draw (n, dim) finite numbers, and for more parameters than memory holds; Unavailable (a
+    draw (n, dim) finite numbers, and for more parameters than fit into memory; Unavailable (a
     RuntimeError) for a missing backend.
     """
 
@@ -138,7 +138,7 @@ class AdversarialAutoencoder:
         rng = random_stream(np, self.seed, WEIGHTS)
         for network in networks:
             network.initialise(rng)
-        self.prior = prior  # tries it, and only a model that fits into memory can draw samples
+        self.prior = prior  # draws samples, for which the model must fit into memory
 
         self._make_optimisers()
         if self.ranks:
@@ -200,7 +200,7 @@ class AdversarialAutoencoder:
 
     @property
     def gradient(self) -> Array:
-        """The flat vector of their gradients. Assigning to it copies into the same vector."""
+        """The flat vector of all gradients. Assigning to it copies into the same vector."""
         return self._gradient
 
     @gradient.setter
@@ -209,7 +209,7 @@ class AdversarialAutoencoder:
 
     @property
     def prior(self) -> Prior:
-        """The distribution imposed on the codes. Another one may be assigned at any time."""
+        """The distribution imposed on the codes. It may be changed at any time."""
         return self._prior
 
     @prior.setter
@@ -220,7 +220,7 @@ class AdversarialAutoencoder:
 
     @property
     def seed(self) -> int:
-        """What fixes all that training draws. Another one may be assigned at any time."""
+        """The seed of everything that training draws. It may be changed at any time."""
         return int(self.config["seed"])
 
     @seed.setter
@@ -331,8 +331,8 @@ class AdversarialAutoencoder:
         """Phase 3: L = BCE(D(z), 1), the mean over n, in the non-saturating form.
 
         Writes dL/dθ of the encoder into `gradient` and returns L. The gradient passes *through* the
-        discriminator, of which nothing is written. codes, encoder_caches: what the encoder's
-        forward pass returned.
+        discriminator, whose own gradient is not written. codes, encoder_caches: the results of the
+        encoder's forward pass.
         """
         inputs = self._with_labels(codes, labels)
         logits, discriminator_caches = self.discriminator.forward(inputs, rng)  # (n, 1)
@@ -473,7 +473,7 @@ class AdversarialAutoencoder:
         prior: Prior | None = None,
         comm: Any = None,
     ) -> Self:
-        """The model that `save` wrote, on either backend. It trains on as if it had not stopped.
+        """The model that `save` wrote, on either backend. It continues as if it had not stopped.
 
         prior: replaces the saved one; needed if the model was trained with a prior of your own.
         comm: as in the constructor; the number of ranks may differ from that of the saved run.
@@ -485,7 +485,7 @@ class AdversarialAutoencoder:
         return model
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A whole, independent model. Its next epoch is the same as this one's, bit for bit.
+        """A complete, independent model. Its next epoch is the same as this one's, bit for bit.
 
         Raises InvalidInput if several ranks train the model, or if its layers are not those that
         `networks` makes.
@@ -494,11 +494,11 @@ class AdversarialAutoencoder:
         return copied
 
     def __copy__(self) -> Self:
-        """The same: two models cannot share layers, which are views of one `theta`."""
+        """As `__deepcopy__`, because two models cannot share layers, which are views of `theta`."""
         return copy.deepcopy(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """The same for `pickle`; raises InvalidInput also for a prior that it cannot store."""
+        """As `__deepcopy__`; also raises InvalidInput for a prior that pickle cannot store."""
         checkpoint.require_picklable("prior", self.prior)
         return checkpoint.rebuilt, checkpoint.contents(self)
 
@@ -510,7 +510,7 @@ class AdversarialAutoencoder:
         """Every array that training changes, by name.
 
         These are `theta`, the moments of each Adam, and the statistics of all layers. Raises
-        InvalidInput if the networks have other parameters than those that are views of `theta`.
+        InvalidInput if a parameter or its gradient is no longer the view that the model made.
         """
         now = self._parameters()
         for name in now | self._views:
@@ -536,7 +536,7 @@ class AdversarialAutoencoder:
         }
 
     def declared(self, kind: str) -> Iterator[tuple[str, Any, str]]:
-        """(label, layer, name) of all that layers declare: "encoder.0.mean" of "statistics"."""
+        """(label, layer, name) of all that the layers declare, such as "encoder.0.mean"."""
         for network in ("encoder", "decoder", "discriminator"):
             for label, layer, name in declared(getattr(self, network), kind):
                 yield f"{network}.{label}", layer, name

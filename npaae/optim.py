@@ -88,11 +88,11 @@ def _update(
 def _flush(xp: ModuleType, m: Array) -> None:
     """Set the entries of m that are smaller than 1e-30 to 0, before they become denormal.
 
-    If a parameter's gradient becomes 0, its entry decays by β₁ per step. In float32 it falls
-    below 1e-38, where a processor computes many times slower, 175 steps after 1e-30.
+    If a parameter's gradient becomes 0, its entry decays by β₁ per step. In float32, 175 steps
+    after 1e-30, it falls below 1e-38, where a processor computes many times slower.
 
-    Without an entry m, its parameter no longer moves, in each of the following steps k = 1, 2, …,
-    by α β₁ᵏ m / ((1 − β₁ᵗ⁺ᵏ) (√v̂ + ε)). As √v̂ ≥ 0, these add up to at most
+    Setting an entry m to 0 changes each of its parameter's following steps, k = 1, 2, …, by
+    α β₁ᵏ m / ((1 − β₁ᵗ⁺ᵏ) (√v̂ + ε)). Because √v̂ ≥ 0, these changes add up to at most
 
         α β₁ |m| / ((1 − β₁) ε (1 − β₁ᵗ)),
 

@@ -21,7 +21,7 @@ collect.
 
 Each rank draws the masks and the samples of the prior for the whole batch and keeps those of its
 rows, so that n ranks train the same model as one. This work is not divided among the ranks, so it
-limits how much many ranks can gain; `examples/benchmark.py --ranks` prints its share of a step.
+limits the gain from many ranks; `examples/benchmark.py --ranks` prints its share of a step.
 
     comm = npaae.parallel.world()     # under `mpiexec -n 4 python …`; None without mpiexec
     model = npaae.AdversarialAutoencoder(comm=comm)
@@ -108,7 +108,7 @@ class Ranks:
             self.direct = "cuda" in (comm.Get_info().get("mpi_memory_alloc_kinds") or "")
 
     def join(self, model: Any) -> None:
-        """Make every step of the model one of all ranks, each of which computes on its rows.
+        """Make every step of the model a joint step of all ranks, each on its own rows.
 
         Raises InvalidInput for a model with a layer that looks at several rows at once.
         """
@@ -197,8 +197,8 @@ class RowsOf:
     """A generator that draws for all n rows of a batch and returns this rank's rows.
 
     The layers use it. Their arrays have a row for each row of the batch or, if the batch consists
-    of k concatenated parts, for each row of each part. `whole`, `n`, `rows` and `labels` are the
-    generator, size and labels of the whole batch, and the slice of it that this rank has.
+    of k concatenated parts, for each row of each part. `whole`, `n` and `labels` are the
+    generator, the size and the labels of the whole batch, and `rows` is this rank's slice of it.
     """
 
     def __init__(self, whole: Generator, n: int, rows: slice, labels: Array | None) -> None:
@@ -232,7 +232,7 @@ class RowsOf:
         return self.draw(lambda shape: self.whole.integers(low, high, shape), size)
 
 
-# One program: how the ranks of an example behave towards their user
+# One program: how the ranks of an example appear to their user
 
 
 @contextmanager

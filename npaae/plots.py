@@ -30,16 +30,16 @@ from .training import Record
 
 TRAIN, TEST, WRONG = "#1f4e8c", "#d9822b", "#d62728"
 INK: dict[str, Any] = {"cmap": "gray_r", "vmin": 0, "vmax": 1}  # dark on white
-COLOURS = tuple(map(colormaps["tab10"], range(10)))  # of label k: the one of its last digit
-MARKERS = "o^sDvP*X<>"  # of label k: the one of its tens
+COLOURS = tuple(map(colormaps["tab10"], range(10)))  # label k has the one of its last digit
+MARKERS = "o^sDvP*X<>"  # label k has the one of its tens digit
 UNLABELLED = "black"  # a grey would be label 7's
-PRIOR_POINTS = 5000  # to show a prior
-CELL = 60  # dots that an image takes up, with the gap to the next, unless its pixels are more
+PRIOR_POINTS = 5000  # draws that show a prior
+CELL = 60  # dots for an image and the gap to the next, unless it has more pixels
 WIDEST = 1600  # dots, of a grid of images
 
 
 class Figure(matplotlib.figure.Figure):
-    """A matplotlib Figure that shows itself as the last value of a notebook's cell."""
+    """A matplotlib Figure that a notebook shows if it is the last value of a cell."""
 
     def _repr_png_(self) -> bytes:
         self.savefig(file := BytesIO(), format="png")
@@ -56,8 +56,9 @@ def losses(
     """The losses over the epochs (the report's Figure 1), a panel for each phase.
 
     Dotted lines mark the losses at which the discriminator cannot tell codes from the prior.
-    model: says what is on in training and off in testing, dropout or noise. test: what the test
-    images are called. others: the histories of runs with other seeds, whose range is shaded.
+    model: shows whether dropout or noise is on in training and off in testing. test: the name of
+    the test images in the legend. others: the histories of runs with other seeds, whose range is
+    shaded.
     """
     names = ["reconstruction", "discriminator", "generator"]
     further = ("classification", "smoothness") if history else ()
@@ -128,7 +129,7 @@ def manifold(
     columns divide the draws by z₀, and rows divide each column by z₁. All other dimensions are at
     their medians. A one-dimensional code fills the grid in reading order, and so does a prior with
     parts, at equal steps along it. size: as in `samples`. Raises InvalidInput for a model with
-    categories, or another size.
+    categories, or if size does not fit.
     """
     _refuse_categories(model)
     codes = _grid(model, side)
@@ -147,7 +148,7 @@ def manifold(
 
 
 def _refuse_categories(model: AdversarialAutoencoder) -> None:
-    """Their codes are no points of a plane; `styles`, `clusters` and `plane` show them."""
+    """Their codes are not points of a plane; `styles`, `clusters` and `plane` show them."""
     if isinstance(model, CategoricalAutoencoder):
         raise InvalidInput(f"model must have no categories, got {model.categories}")
 
@@ -185,11 +186,12 @@ def latent(
     labels: HostArray | None = None,
     label_names: Sequence[str] = (),
 ) -> Figure:
-    """The codes of images over the prior, by label if they have any.
+    """The codes of images over the prior, coloured by label if there are labels.
 
-    A label has a colour, from the eleventh on also a marker, and its name at the median of its
-    codes. A Gaussian prior is shown as circles of one and two standard deviations, another as grey
-    draws. Only the first two dimensions are shown; a code of one dimension is spread out by label.
+    Each label has a colour and, from the eleventh on, a marker; its name is at the median of its
+    codes. A Gaussian prior is shown as circles of one and two standard deviations, any other as
+    grey draws. Only the first two dimensions are shown. Codes of one dimension are spread out by
+    label.
     Raises InvalidInput for a model with categories.
     """
     _refuse_categories(model)
@@ -234,10 +236,10 @@ def _plane(
     around: HostArray | None = None,
     named: bool = True,
 ) -> tuple[Figure, Any]:
-    """A figure of planar points by label, with a legend, and the axes of it.
+    """A figure of planar points by label, with a legend, and its axes.
 
     The axes are square, and show a square that holds all points and `around`, if that is given.
-    named: whether the labels also stand among the points, if there are not too many.
+    named: whether label names are drawn among the points, if there are not too many.
     """
     names: list[str] = []
     if labels is not None:
@@ -297,7 +299,7 @@ def _scatter(axes: Any, points: HostArray, labels: HostArray | None, size: float
 
 
 def _dot(label: int) -> Line2D:
-    """What stands for a label in a legend."""
+    """The symbol of a label in a legend."""
     marker = MARKERS[label // 10 % len(MARKERS)]
     return Line2D([], [], color=COLOURS[label % 10], marker=marker, linestyle="")
 
@@ -408,7 +410,7 @@ def styles(
 ) -> Figure:
     """Ten rows, each an image followed by its style decoded in every category.
 
-    label_names: of the categories, which otherwise have their numbers. size: as in `samples`.
+    label_names: the names of the categories; by default, their numbers. size: as in `samples`.
     """
     k, shown = model.categories, images[:10]
     style = model.encode(shown)[:, k:]
@@ -438,7 +440,7 @@ def clusters(
     """A block for each category: its head, decoded with style 0, and its ten most certain images.
 
     labels, label_names: as in `latent`. names: the label that each category is named after; if
-    given, an image of another label is framed. Above a block stand the category's name and the
+    given, images with other labels are framed. The title of a block is the category's name and the
     number of its images. size: as in `samples`.
     """
     others, size = model.other_probability(images), _size(model.visible, size)
@@ -478,7 +480,7 @@ def plane(
     labels: HostArray | None = None,
     label_names: Sequence[str] = (),
 ) -> Figure:
-    """Images in the plane, by label, among the numbers of the categories at their cluster heads.
+    """Embedded images by label, with the number of each category at its cluster head.
 
     labels, label_names: as in `latent`.
     """

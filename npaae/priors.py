@@ -3,10 +3,10 @@
 Your own function works as well. `rng` is the backend's random generator, NumPy's or CuPy's;
 CuPy's has `random`, `standard_normal`, `uniform` and `integers`, but not `normal` or `choice`.
 
-A prior with parts, like the mixture and the roll, also has a method `at(rng, position)`. It returns
-samples at the given positions, each in [0, 1). Positions uniform in [0, 1) give the whole prior,
-and positions uniform in the k-th tenth of that interval give its k-th tenth. A label-conditioned
-discriminator needs this, because each class gets its own part.
+A prior with parts, like the mixture and the roll, also has a method `sample_at(rng, position)`. It
+returns samples at the given positions, each in [0, 1). Positions uniform in [0, 1) give the whole
+prior, and positions uniform in the k-th tenth of that interval give its k-th tenth. A
+label-conditioned discriminator needs this, because each class gets its own part.
 """
 
 from collections.abc import Callable, Mapping
@@ -81,7 +81,7 @@ class uniform_disc(_Checked):
         z = radius · u^(1/dim) · ε / |ε|,        u uniform in [0, 1), ε normal
 
     ε / |ε| has a uniform direction. The ball of radius r holds the share (r / radius)^dim of the
-    volume, so P(|z| ≤ r) must equal it: |z| = radius · u^(1/dim) is its inverse. Each coordinate
+    volume, so P(|z| ≤ r) must equal it, and |z| = radius · u^(1/dim) inverts it. Each coordinate
     has variance radius² / (dim + 2). Raises InvalidInput if `radius` is not positive and finite.
     """
 

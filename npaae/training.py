@@ -44,11 +44,11 @@ class Record(NamedTuple):
 
 
 class Records(Iterator[Record]):
-    """The records of the epochs to come: reading the next one trains that epoch.
+    """An iterator over the records of the coming epochs: reading a record trains its epoch.
 
-    Its length is the number of records that are left. If it is thrown away before the first is
-    read, nothing has been trained, and it warns, as a coroutine does that was never awaited.
-    `close` throws it away without a warning.
+    Its length is the number of records that are left. If it is discarded before the first is read,
+    nothing has been trained, and it warns, like a coroutine that was never awaited. `close`
+    discards it without a warning.
     """
 
     def __init__(self, epochs: PythonGenerator[Record, None, None], left: int) -> None:
@@ -86,13 +86,13 @@ def train(
     epochs: int = 100,
     batch_size: int = 100,
 ) -> Records:
-    """Train for `epochs` more epochs as the records are read, a Record after each epoch.
+    """Train for `epochs` more epochs, each when its Record is read from the result.
 
-    Images are as in `AdversarialAutoencoder.encode`; training images of uint8 must reach 128, or
-    they mean another range than 0 … 255. They are moved to the backend once, as they
-    are, and converted batch by batch. Each epoch visits every image once, in a new order; the last
-    batch may be smaller. Order, masks and the prior's draws depend only on the model's seed and the
-    number of the epoch, so a loaded model continues as if training had never stopped.
+    Images are as in `AdversarialAutoencoder.encode`; training images of uint8 must reach 128,
+    because otherwise their range is probably not 0 … 255. Images are moved to the backend once,
+    unconverted, and converted batch by batch. Each epoch visits every image once, in a new order;
+    the last batch may be smaller. Order, masks and the prior's draws depend only on the model's
+    seed and the number of the epoch, so a loaded model continues as if training had never stopped.
 
     If several ranks train the model, all of them must call this with the same arguments.
 
@@ -101,9 +101,9 @@ def train(
 
     Raises InvalidInput at the call, not at the first record, for images that `encode` rejects,
     labels that do not fit, epochs below 0 or a batch size below 1; and Diverged, in place of a
-    record, if a loss or a parameter has become NaN or infinite. Whatever exception ends an epoch,
-    Ctrl-C too, the model is given back as it was before that epoch: it can be saved, and training
-    on gives the same model as if it had never been interrupted.
+    record, if a loss or a parameter has become NaN or infinite. If an exception ends an epoch,
+    including Ctrl-C, the model returns to its state before that epoch. It can be saved, and further
+    training gives the same model as if it had never been interrupted.
     """
     epochs = checks.integer("epochs", epochs, 0)
     batch_size = checks.integer("batch_size", batch_size, 1)
@@ -180,7 +180,7 @@ def _epochs(
 
 @contextmanager
 def _whole(model: AdversarialAutoencoder) -> Iterator[None]:
-    """Give the model back as it was before the block if an exception ends the block."""
+    """Restore the model to its state before the block if an exception ends the block."""
     arrays = {name: array.copy() for name, array in model.arrays().items()}
     steps = {name: adam.t for name, adam in model.adams().items()}
     try:

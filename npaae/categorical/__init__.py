@@ -1,6 +1,6 @@
 """The second model: a code is a category and a style, for few labels or none.
 
-It has the same three rooms as the first: `layers`, `losses` and `model`.
+It has the same three parts as the first: `layers`, `losses` and `model`.
 """
 
 from . import layers as layers

@@ -1,4 +1,4 @@
-"""The layers of the second model, beside those of `npaae.layers`: see there how a layer works."""
+"""The additional layers of the second model; `npaae.layers` explains how a layer works."""
 
 from collections.abc import Sequence
 from types import ModuleType
@@ -13,8 +13,8 @@ from ..layers import Dense, Sequential
 def log_softmax(xp: ModuleType, logits: Array, axis: int = 1) -> Array:
     """ln p = l − ln Σ e^l, with the sum along an axis, by default a row: (n, k) -> (n, k).
 
-    The largest logit is subtracted first, which changes nothing but keeps every exponent at or
-    below 0, and one of them at 0.
+    The largest logit is subtracted first, which does not change the result, but keeps every
+    exponent at or below 0, and one of them at 0.
     """
     shifted = logits - logits.max(axis=axis, keepdims=True)
     return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))

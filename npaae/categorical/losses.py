@@ -45,8 +45,8 @@ def information(xp: ModuleType, logits: Array) -> tuple[Array, Array]:
         dI/dl_ij = q_ij (g_ij − Σ_m q_im g_im) / n
 
     Its maximum is ln k, reached if every q_i is one-hot and all categories are equally frequent.
-    Derivation: I = H(q̄) − 1/n Σ_i H(q_i), so that dI/dq_ij = g_ij / n, in which the two constants
-    of d(q ln q)/dq = ln q + 1 cancel; and then the backward pass of softmax.
+    Derivation: I = H(q̄) − 1/n Σ_i H(q_i) and d(q ln q)/dq = ln q + 1. The two constants 1 cancel,
+    so dI/dq_ij = g_ij / n. The backward pass of softmax then gives dI/dl.
     """
     n = logits.dtype.type(len(logits))
     log_q = log_softmax(xp, logits)
@@ -57,14 +57,14 @@ def information(xp: ModuleType, logits: Array) -> tuple[Array, Array]:
 
 
 def repulsion(xp: ModuleType, W: Array, distance: float) -> tuple[Array, Array]:
-    """What keeps cluster heads apart: (loss, gradient), for the rows w_i of W.
+    """A penalty on cluster heads that are close: (loss, gradient), for the rows w_i of W.
 
         L = Σ_{i<j} max(0, distance − |w_i − w_j|)
 
         dL/dw_i = −Σ_{j near i} (w_i − w_j) / |w_i − w_j|,      near: |w_i − w_j| < distance
 
     Each pair that is too close is pushed apart with force 1. Heads that coincide have no direction
-    in which to be pushed: their part of dL/dw is 0. Source: the AAE paper, section 7.
+    to be pushed in, so their part of dL/dw is 0. Source: the AAE paper, section 7.
     """
     difference = W[:, None] - W  # (k, k, d)
     length = xp.sqrt((difference * difference).sum(axis=2))  # (k, k)

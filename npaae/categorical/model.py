@@ -14,13 +14,13 @@
 The encoder ends in two heads: y, a softmax over the categories, and z, linear. A code c is (y, z).
 One discriminator compares y with one-hot draws, which makes y nearly one-hot. Another compares z
 with draws of the prior, which keeps the category out of z. With c in place of z, phases 1 to 3 are
-those of `AdversarialAutoencoder`. New are the softmax, two discriminators side by side, batch
-normalisation in the encoder and the decoder, noise on the images, and phases 4 and 5.
+those of `AdversarialAutoencoder`. The softmax, two discriminators side by side, batch normalisation
+in the encoder and the decoder, noise on the images, and phases 4 and 5 are new.
 
-Phase 4 is the AAE paper's if there are labels. Without them, which is not in the paper, the model
-learns to recognise the categories of its own samples in any style. Phase 5 is not in the paper
-either. It moves the boundaries between categories away from the images: a small change r of an
-image should not change its category. If the weight w is positive, phase 5 also maximises I, the
+If there are labels, phase 4 is that of the AAE paper. Without labels, the model learns to recognise
+the categories of its own samples in any style, which is not in the paper. Phase 5 is not in the
+paper either. It moves the boundaries between categories away from the images: a small change r of
+an image should not change its category. If the weight w is positive, phase 5 also maximises I, the
 mutual information of images and categories.
 
 Sources: A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow, B. Frey, "Adversarial Autoencoders",
@@ -44,7 +44,7 @@ from .layers import BatchNorm, ClusterHeads, Noise, PartialSoftmax, SideBySide, 
 from .losses import divergence, information, repulsion, softmax_cross_entropy
 
 REPULSION = 1e-3  # the weight of the repulsion of cluster heads in the loss
-PROBE = 1e-3  # the length of the random step at which a direction is sought
+PROBE = 1e-3  # the length of the random step that finds a direction
 
 
 class CategoricalAutoencoder(AdversarialAutoencoder):
@@ -61,7 +61,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
     head_distance: if positive, the decoder sees y and z only through `ClusterHeads`, and heads
     closer to each other than this are pushed apart.
 
-    joint: whether one discriminator sees (y, z) in place of one for y and one for z. It also
+    joint: whether one discriminator sees (y, z), instead of one for y and one for z. It also
     compares how y and z depend on each other, which keeps the category out of the style.
 
     A code, as `encode` returns it and `decode` takes it, is (n, k + d): the columns of y, then
@@ -191,8 +191,8 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
     ) -> Callable[[Array, Generator], Any]:
         """A function (batch, rng) that gives `step` labelled images, whatever the batch.
 
-        They are all that have a label or, if there are more than `batch_size`, as many of them at
-        random. It gives None if no image has a label.
+        They are all images with a label or, if these are more than `batch_size`, that many of them
+        at random. It returns None if no image has a label.
         """
         labelled = () if labels is None else self.xp.flatnonzero(labels >= 0)
 
@@ -220,7 +220,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
     def step(
         self, x: Array, rng: Generator, labelled: tuple[Array, Array] | None = None
     ) -> tuple[Array, ...]:
-        """Train on one batch: all phases in order, phase 4 on labelled images or own samples.
+        """Train on one batch: all phases in order, phase 4 on labelled images or its own samples.
 
         labelled: (images, labels), (m, visible) and (m,) integers on the backend, not checked here.
         Returns the losses of `phases`.
@@ -242,7 +242,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         return *super().phases, "classification", *fifth
 
     def own_samples(self, n: int, rng: Generator) -> tuple[Array, Array]:
-        """Draw n codes (y*, z*): (images, categories), (n, visible) decoded in training, (n,)."""
+        """(images, categories) of n draws (y*, z*) decoded in training: (n, visible) and (n,)."""
         codes = self.draw_prior(rng, n)
         logits, _ = self.decoder.forward(codes, rng)
         return sigmoid(self.xp, logits), codes[:, : self.categories].argmax(axis=1)
@@ -250,7 +250,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
     def reconstruction_gradient(self, x: Array, rng: Generator | None) -> Array:
         """Phase 1, as in `AdversarialAutoencoder`; with heads, 1e-3 · `repulsion` is added.
 
-        With this weight it adds little to L, but is still most of the gradient of the heads.
+        With this weight, it adds little to L but dominates the gradient of the heads.
         """
         loss = super().reconstruction_gradient(x, rng)
         if self.config["head_distance"]:
@@ -325,7 +325,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
     def other_probability(self, images: Any) -> HostArray:
         """1 − y, (n, k): how unsure the model is that each image is of each category.
 
-        The sum of the other categories, which is precise where y is rounded to 1.
+        It is the sum of y over the other categories, which is precise even if y is rounded to 1.
         """
         y = self.encode(images)[:, : self.categories]
         others: HostArray = y @ (1 - np.eye(self.categories, dtype=y.dtype))
@@ -334,7 +334,7 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
     def embed(self, images: Any) -> HostArray:
         """y W + b + z, (n, d): the places of images among the cluster heads.
 
-        Raises InvalidInput for a model without them, or images that `encode` refuses.
+        Raises InvalidInput for a model without heads, or images that `encode` rejects.
         """
         return self.embed_codes(self.encode(images))
 

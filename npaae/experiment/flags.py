@@ -52,7 +52,7 @@ TYPES = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Knows TYPES by name, and reports an error in one sentence, without the usage."""
+    """A parser that knows TYPES by name and reports an error in one sentence, without usage."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -94,9 +94,9 @@ def training_flags(
 ) -> argparse.Namespace:
     """The flags of the program that trains `name`, a data set or a kind of training.
 
-    epochs, batch_size: their defaults. about: what the program does, for --help. own: the flags of
-    this program alone; by default those of `AdversarialAutoencoder`. extendable: whether a run may
-    be resumed for more epochs, as it cannot if its learning rates fall over all of them.
+    epochs, batch_size: their defaults. about: what the program does, for --help. own: the flags
+    that only this program has; by default those of `AdversarialAutoencoder`. extendable: whether a
+    run may be resumed for more epochs. It may not if its learning rates fall over all of them.
 
     With --resume and --evaluate, an omitted flag has the value that the run in --out was started
     with, and a flag that contradicts the run is an error.
@@ -158,7 +158,7 @@ def _settings_before(
     taken = {key: _takes(options_of.get(key), value) for key, value in before.items()}
     strangers = config["settings"].keys() - options_of.keys() - {"sample"}
     if wrong := sorted(strangers | {key for key in taken if not taken[key]}):
-        raise BadFile(f"{given['out'] / CONFIG} is damaged: {wrong[0]} is no setting of a flag")
+        raise BadFile(f"{given['out'] / CONFIG} is damaged: {wrong[0]} is not a flag's setting")
     if {"data_dir", "sample"} & given.keys():  # given again; `Run` compares their content
         del before["data_dir"], before["sample"]
     # A run may become longer, and another backend computes the same results.
@@ -174,7 +174,7 @@ def _settings_before(
 
 
 def _takes(options: Mapping[str, Any] | None, value: Any) -> bool:
-    """Whether a flag with these options, None for no flag, could have this value."""
+    """Whether a flag with these options could have this value; None means that no flag sets it."""
     if options is None:
         return True
     if "choices" in options:

@@ -17,7 +17,7 @@ computes it again.
     both (… | tee log, then Ctrl-C)  as Ctrl-C; what is left goes to stderr   every complete epoch
     SIGKILL, a crash, a power cut    the system's message                     every complete epoch
     a full disk, a lost folder       one sentence naming the file; status 1   every complete epoch
-    its files removed in mid-run     they are back after the next epoch       every complete epoch
+    its files removed mid-run        they are back after the next epoch       every complete epoch
     its folder moved or replaced     one sentence; status 1                   all that was moved
     killed before config.json        nothing; the same command starts anew    there was no epoch
     a loss or parameter not finite   phase, epoch and step; status 1          every epoch before it
@@ -55,7 +55,7 @@ from ..model import AdversarialAutoencoder
 from ..training import Record
 from .signals import say, uninterrupted
 
-STOPPED = (KeyboardInterrupt, BrokenPipeError)  # by the user, who may want to go on
+STOPPED = (KeyboardInterrupt, BrokenPipeError)  # by the user, who may want to continue
 LOSSES, MODEL, CONFIG, LOCK = "losses.csv", "model.npz", "config.json", ".lock"
 FIGURES = ("losses.png", "samples.png", "manifold.png", "latent.png", "reconstructions.png")
 FIGURES_OF_CATEGORIES = ("style.png", "clusters.png", "plane.png")
@@ -72,9 +72,9 @@ class Run:
             run.draw()
 
     out: the folder, or None for a new one in runs/. name: of the data set or of the kind of
-    training. epochs, batch_size: of the whole run. resume: the model is the one in the folder, and
-    the run continues. overwrite: discard the run in the folder. bar: show a progress bar on a
-    terminal or in a notebook. figures: a function that draws the run's figures, by file name; by
+    training. epochs, batch_size: of the whole run. resume: continue the run in the folder, from
+    which `model` was loaded. overwrite: discard the run in the folder. bar: show a progress bar on
+    a terminal or in a notebook. figures: a function that draws the run's figures, by file name; by
     default `figures_of_a_run`. more: further settings for config.json.
 
     However the block ends, losses.csv and model.npz hold every complete epoch. After Ctrl-C,
@@ -250,7 +250,7 @@ class Run:
                 path.rmdir() if path == self.folder else path.unlink()
 
     def _whose_data(self) -> str:
-        """What a program needs to be told to find the data again, if it cannot know."""
+        """The flag with which a program finds the data again, if it needs one."""
         known = self.dataset.path or self.dataset.name in FOUND_BY_NAME
         return "" if known else " --data-dir FILE, an .npz archive of the same data"
 
@@ -300,7 +300,7 @@ class Run:
 def read_config(folder: Path) -> dict[str, Any]:
     """The config.json of the run in `folder`.
 
-    Raises InvalidInput if the folder holds no run, and BadFile if its config.json is damaged.
+    Raises InvalidInput if the folder does not hold a run, and BadFile if the file is damaged.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -364,7 +364,7 @@ def load_data(name: str, data_dir: Path | None = None, *, sample: bool = False) 
     """The data set in `data_dir`, whatever it is, or "MNIST" or "Fashion-MNIST" by its name.
 
     With `sample` it is the bundled sample of MNIST. The sample also replaces MNIST, with a message,
-    if MNIST is neither found nor can be downloaded.
+    if MNIST can be neither found nor downloaded.
     """
     if data_dir is not None:
         return data.load(data_dir)
@@ -383,7 +383,7 @@ def load_data(name: str, data_dir: Path | None = None, *, sample: bool = False) 
 
 
 def _described(dataset: data.Dataset) -> str:
-    """What the user should know of the data before training."""
+    """What the user should know about the data before training."""
     n, m, classes = len(dataset.train_images), len(dataset.test_images), len(dataset.label_names)
     labels = f"{classes} label{'' if classes == 1 else 's'}" if classes else "no labels"
     text = f"{dataset.source}: {n:,} images, {m:,} to test, {labels}"
@@ -424,7 +424,7 @@ def reopen(
 def check_run(folder: Path, model: AdversarialAutoencoder, dataset: data.Dataset) -> None:
     """Check that a model and a data set are those of the run in `folder`.
 
-    Raises BadFile if the model is not of the run's config.json, and InvalidInput for other data.
+    Raises BadFile if the model does not match config.json, and InvalidInput for other data.
     """
     config = read_config(folder)
     if config["model"] != json.loads(json.dumps(model.config)):
@@ -550,7 +550,7 @@ def _killed_at_its_start(folder: Path, found: Sequence[str]) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Lock this file, until the block or the process ends, for what is written to its folder.
+    """Lock this file until the block or the process ends, to protect the files beside it.
 
     Raises InvalidInput if another process has locked it.
     """
@@ -564,7 +564,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _can_show_a_bar(stream: TextIO | None) -> bool:
-    """In a notebook, and on a terminal unless it is closed (2>&-) or has no size."""
+    """Whether the stream is a notebook's, or an open terminal (not 2>&-) that has a size."""
     if type(stream).__module__.startswith("ipykernel."):
         return True
     try:
