@@ -1,8 +1,8 @@
-"""Print what each departure from the report's published setting does, from finished runs.
+"""Print the effect of each departure from the report's published setting, from finished runs.
 
-The runs are of `report.py`, on one data set and of equally many epochs: some as its author ran it,
-and others with --departure, --batch-size, --hidden or --prior-std. A row is the mean over the seeds
-of one setting, and ± is their standard deviation.
+The runs must be of `report.py`, on one data set and with the same number of epochs: some as its
+author ran it, and others with --departure, --batch-size, --hidden or --prior-std. Each row is the
+mean over the seeds of one setting, and ± is their standard deviation.
 """
 
 from typing import Any

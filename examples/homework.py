@@ -3,16 +3,16 @@
     python examples/homework.py start practice             # parts 1 to 4, without the bodies
     python examples/homework.py start mine --student ID    # four designs of your own, for a grade
     python examples/homework.py check mine                 # right, wrong and why, missing or waits
-    python examples/homework.py grade SUBMISSIONS --csv grades.csv    # a class, a folder a student
+    python examples/homework.py grade SUBMISSIONS --csv grades.csv    # a class, a folder each
 
-Parts 1 to 4 are practice: layers, losses and the chain rule, Adam, the three phases, whose answers
-are in the package. The grade is for the designs. Each ID has four formulas that nobody else has: an
-activation, a loss, a layer and an optimiser. They are stated in sheet.txt, and the answers are
-compared with that text. A body to be written is a `raise NotImplementedError`.
+Parts 1 to 4 are practice: layers, losses and the chain rule, Adam, and the three phases. Their
+answers are in the package, so only the designs are graded. Each ID has four formulas that nobody
+else has: an activation, a loss, a layer and an optimiser. sheet.txt states them, and the answers
+are compared with that text. Replace each `raise NotImplementedError` with your own code.
 
-A student's code runs in a process of its own, which receives and returns arrays and decides
-nothing: an endless loop, a crash or a trick affects only its own row. What it prints is not shown:
-to look inside, import your files in a Python session.
+A student's code runs in a separate process, which only receives and returns arrays and does not
+decide anything: an endless loop, a crash or a trick affects only its own row. Its output is not
+shown; to look inside, import your files in a Python session.
 
 The exit status of `check` is 0 if everything is right and 1 if not; that of `grade` is 0 if every
 folder could be graded. A wrong argument gives 2.
@@ -61,7 +61,7 @@ def start(folder: Path, student: str | None) -> None:
 
 
 def read(path: Path) -> str | None:
-    """The text of a file that is handed in; None if there is none, or none of a sensible size."""
+    """The text of a file that is handed in; None if it is missing or too large."""
     with suppress(OSError):
         if path.is_file() and path.stat().st_size <= LARGEST:
             return path.read_text("utf-8", "replace")
@@ -121,7 +121,7 @@ def print_table(verdicts: Sequence[Verdict]) -> None:
 
 
 class Submission(NamedTuple):
-    """A student's folder, as it was read before anybody's code has run."""
+    """A student's folder, as read before any student's code runs."""
 
     folder: str
     student: str
@@ -130,7 +130,7 @@ class Submission(NamedTuple):
 
 
 def handed_in(folder: Path) -> Submission:
-    """What is in a folder, or in the only folder within it that holds a sheet."""
+    """The submission in a folder, or in the only subfolder that holds a sheet."""
     name, texts = folder.resolve().name, dict.fromkeys(DESIGNS)
     try:
         places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
@@ -171,7 +171,7 @@ def result(submission: Submission, seed: int) -> Result:
         return Result(submission, [], submission.note)
     try:
         return Result(submission, judged(submission, seed), "")
-    except Exception as error:  # of the judge, which must not cost the others their grade
+    except Exception as error:  # a bug in the judge must not cost the others their grades
         return Result(submission, [], f"the judge has failed: {type(error).__name__}: {error}")
 
 
@@ -182,9 +182,9 @@ def holds_id(submission: Submission) -> bool:
 
 
 def checked_ids(submissions: Sequence[Submission]) -> list[Submission]:
-    """The submissions, with a note for an ID that is not the folder's or not there once.
+    """The submissions, with a note if the folder's name lacks the ID or several folders have it.
 
-    A folder whose whole name is the ID is preferred to one that has it as one word of several.
+    A folder whose whole name is the ID is preferred to one whose name only contains it.
     """
     by_student: dict[str, list[str]] = {}
     for one in submissions:
@@ -252,7 +252,7 @@ def write_csv(path: Path, results: Iterable[Result]) -> None:
         for one in results:
             by = [total(v for v in one.verdicts if v.part == design) for design in DESIGNS]
             cells = [one.submission.folder, one.submission.student, one.points, OF, *by, one.note]
-            # A spreadsheet computes what starts with one of these.
+            # A spreadsheet computes a cell that starts with one of these.
             lines.writerow(f"'{c}" if str(c).startswith(("=", "+", "-", "@")) else c for c in cells)
 
 
@@ -285,9 +285,9 @@ def main() -> None:
         added.add_argument("folder", type="folder", metavar=metavar)
         return added
 
-    started = command("start", "write the folder: practice, or with --student a sheet", "DIR")
+    started = command("start", "write a folder: practice or, with --student, a sheet", "DIR")
     started.add_argument("--student", metavar="ID", help="draw the designs of this student")
-    checked = command("check", "judge what is in it", "DIR")
+    checked = command("check", "judge the work in a folder", "DIR")
     checked.add_argument("--json", action="store_true", help="print the verdicts for a program")
     all_of_them = command("grade", "judge the sheets of a class, a folder each", "SUBMISSIONS")
     all_of_them.add_argument("--csv", type="folder", metavar="FILE", help="write a table")
@@ -298,7 +298,7 @@ def main() -> None:
     for judging in (checked, all_of_them):
         judging.add_argument(
             "--seed", type="non-negative integer", default=secrets.randbits(32),
-            help="of the inputs (default: drawn anew)",
+            help="seed of the inputs (default: a random one)",
         )  # fmt: skip
     flags = parser.parse_args()
     match flags.command:

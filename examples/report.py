@@ -1,9 +1,11 @@
 """Repeat the report's experiment as its author ran it, and compare the losses with his.
 
 The report's text leaves the widths, the batch size and the prior open. Its author's published code
-settles them, and departs from the text, and from `examples/mnist.py`, in two places: `Published`.
+settles them. It departs from the text, and from `examples/mnist.py`, in two places: see
+`Published`.
+
 Trains on MNIST for 100 epochs or, with --data fashion, on Fashion-MNIST for 50. losses.png shows
-the losses beside the curves of the report's Figures 1 and 3, which `curves/` holds as numbers.
+the losses beside the curves of the report's Figures 1 and 3, whose values are in `curves/`.
 
 Source: S. Das, "Adversarial Autoencoders" (course report, 2019), and its code,
 https://github.com/soumyakanti3578/Adversarial_Autoencoders.
@@ -37,7 +39,7 @@ class Published(npaae.AdversarialAutoencoder):
         return encoder, decoder, discriminator
 
     def step(self, x: Array, rng: Generator, labels: Array | None = None) -> tuple[Array, ...]:
-        """The three phases; phases 2 and 3 each have an encoder pass of their own."""
+        """The three phases; phases 2 and 3 each have their own encoder pass."""
         x = self.pixels(x)
         reconstruction_loss = self.reconstruction_gradient(x, rng)
         self.reconstruction_adam.step()
@@ -59,7 +61,7 @@ class WithReLU(Published):
 
 
 class WithDropout(Published):
-    """Dropout is on in the codes of phase 2 too."""
+    """Dropout is also on in the encoder pass of phase 2."""
 
     dropout_in_phase_2 = True
 

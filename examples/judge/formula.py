@@ -7,12 +7,12 @@ A formula is a few lines like
 
 in Python's notation, elementwise, with the functions below. The text that a student reads is also
 what the judge evaluates, so there is no second copy of the mathematics and no stored solution. The
-derivative is the complex step's: f(x + ih) = f(x) + ih f'(x) − …, whose imaginary part, divided by
-h = 1e-100, is f' to the last bit, because nothing is subtracted. Source: Squire and Trapp, "Using
-complex variables to estimate derivatives of real functions", SIAM Review 40 (1998).
+derivative is computed by a complex step: f(x + ih) = f(x) + ih f'(x) − …, so the imaginary part,
+divided by h = 1e-100, is f' to the last bit, because nothing is subtracted. Source: Squire and
+Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review 40 (1998).
 
-A *slip* is a derivative rule broken at one place: an inner derivative left out, half of a product
-rule. It is the same evaluation with the imaginary part of one node changed.
+A *slip* is a derivative rule that is broken in one place: an inner derivative is left out, or half
+of a product rule. It is the same evaluation, with the imaginary part of one node changed.
 """
 
 import ast
@@ -68,7 +68,7 @@ OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
 
 
 class Slip(NamedTuple):
-    """A mistake: `at` is the node whose derivative is changed, by `change` of its operands."""
+    """A mistake: `change` takes the place of the function of the node `at`."""
 
     sentence: str
     at: ast.AST
@@ -83,7 +83,7 @@ class Formula:
         self.assignments = [(str(line.partition("=")[0]).strip(), _parsed(line)) for line in lines]
 
     def values(self, given: Values, slip: Slip | None = None) -> dict[str, Any]:
-        """All names after the last line, from those that are given."""
+        """The values of all names after the last line, from the given ones."""
         found = dict(given)
         with np.errstate(all="ignore"):  # the branch that is not taken may overflow
             for name, node in self.assignments:
@@ -185,7 +185,7 @@ def _moves(node: ast.AST, moving: set[str]) -> bool:
     return any(isinstance(part, ast.Name) and part.id in moving for part in ast.walk(node))
 
 
-# What a slip makes of a node: its value is right, and its derivative is not
+# How a slip evaluates a node: the value is right, but the derivative is not
 
 
 def _with(value: Any, derivative: Any) -> Any:

@@ -15,8 +15,8 @@ from .verdicts import Verdict, Wrong, is_imprecise, of_fault, require
 
 Array = np.ndarray[Any, Any]
 Rng = np.random.Generator
-# Limits of errors: derivations reach 1e-15, and difference quotients 1e-10, or, if they are of high
-# order and stay on one side of every kink, 1e-13 where x is of order one and 1e-12 where it is 30.
+# Limits of errors. Derivations reach 1e-15, and difference quotients 1e-10. Quotients of high order
+# that stay on one side of every kink reach 1e-13 if x is of order one, and 1e-12 if it is 30.
 VALUE, DERIVATIVE = 1e-11, 2e-13
 
 
@@ -44,7 +44,7 @@ def honest(answer: Answer) -> Answer:
 
 
 class Case(NamedTuple):
-    """Where a design is tried."""
+    """The arrays on which a design is tried."""
 
     x: Array
     dy: Array
@@ -57,8 +57,8 @@ class Case(NamedTuple):
 
 
 def cases(rng: Rng, kink: float) -> Iterator[Case]:
-    """Small arrays, large numbers, which differences lose digits of, points beside the kink, which
-    differences straddle, and a real batch.
+    """Small arrays; large numbers, for which differences lose digits; points near the kink, which
+    differences straddle; and a batch of realistic size.
     """
     for shape in ((4, 3), (2, 5), (1, 4)):
         yield Case(1.5 * rng.standard_normal(shape), rng.standard_normal(shape), watch=True)
@@ -78,10 +78,10 @@ def far_away(rng: Rng) -> Iterator[Case]:
 class Row(NamedTuple):
     id: str
     title: str
-    body: str  # which the row is about
+    body: str  # that the row checks
     of: int
     check: Callable[[Design, Sandbox, Rng], None]
-    waits: tuple[str, ...] = ()  # rows without which this one says nothing
+    waits: tuple[str, ...] = ()  # rows that must be right first
 
 
 def parameters(rng: Rng, k: int) -> dict[str, Array]:
@@ -108,7 +108,7 @@ def layer_at(
 
 
 def layer_input(design: Design, sandbox: Sandbox, rng: Rng) -> None:
-    """Forward at x, forward elsewhere, backward at x: the cache is the pass's own."""
+    """Forward at x, forward elsewhere, backward at x: each pass needs its own cache."""
     formula = design.formula
     for case in cases(rng, design.constants["kink"]):
         remote, state = layer_at(design, sandbox, rng, case)
@@ -126,7 +126,7 @@ def layer_input(design: Design, sandbox: Sandbox, rng: Rng) -> None:
 def input_slips(
     formula: Formula, given: dict[str, Any], other: Array, dy: Array
 ) -> Iterator[tuple[str, Array]]:
-    """What dx becomes by a mistake; `other` is the input of the last forward pass."""
+    """What dx becomes with a mistake; `other` is the input of the last forward pass."""
     last = formula.derivative("y", "x", {**given, "x": other}, dy)
     yield "backward uses the last forward pass: keep the cache, not an attribute", last
     lacking = formula.derivative("y", "x", given, np.ones_like(dy))
@@ -135,7 +135,7 @@ def input_slips(
 
 
 def activation_input(design: Design, sandbox: Sandbox, rng: Rng) -> None:
-    """Also far away, but only whether the last digits are right: an overflow has its own row."""
+    """Also far from 0, but only for the last digits, because an overflow has its own row."""
     layer_input(design, sandbox, rng)
     for case in far_away(rng):
         remote, state = layer_at(design, sandbox, rng, case)
@@ -153,7 +153,7 @@ def scale(dy: Array, truth: Array) -> float:
 def slips_of(
     formula: Formula, of: str, by: str, given: dict[str, Any], dy: Any
 ) -> Iterator[tuple[str, Array]]:
-    """What a derivative becomes if one of its rules is broken; of small arrays, for the time."""
+    """What a derivative becomes if a rule is broken; for small arrays only, to save time."""
     if given[by].size <= 100:
         for slip in formula.slips(by):
             yield slip.sentence, formula.derivative(of, by, given, dy, slip)
@@ -183,7 +183,7 @@ def layer_parameter(name: str) -> Callable[[Design, Sandbox, Rng], None]:
             if np.isnan(found).all():
                 raise Wrong(
                     f"d{name} is not written into its array: write d{name}[...] = …, because "
-                    f"`self.d{name} = …` and a returned value leave it as it is"
+                    f"`self.d{name} = …` and a returned value do not change it"
                 )
             given = {"x": case.x, **state}
             truth = design.formula.derivative("y", name, given, case.dy)
@@ -194,7 +194,7 @@ def layer_parameter(name: str) -> Callable[[Design, Sandbox, Rng], None]:
 
 
 def loss_cases(design: Design, rng: Rng) -> Iterator[tuple[Case, dict[str, Any]]]:
-    """Cases whose x is y, and what the formula is given."""
+    """Cases in which x is the formula's y, and the formula's inputs."""
     for case in cases(rng, 0.0):
         t = rng.integers(0, 2, case.x.shape).astype(float)
         y = case.x
@@ -244,7 +244,7 @@ def trajectory(formula: Formula, theta: Array, gradients: Array) -> list[dict[st
 
 
 def optimiser_slips(formula: Formula) -> Iterator[tuple[str, Formula]]:
-    """The formula with one line changed as people change it."""
+    """The formula with one line changed, as by a common mistake."""
     lines = formula.lines
 
     def changed(old: str, new: str) -> Formula:
@@ -271,7 +271,7 @@ def optimiser_slips(formula: Formula) -> Iterator[tuple[str, Formula]]:
 
 
 def optimiser_steps(name: str, steps: int) -> Callable[[Design, Sandbox, Rng], None]:
-    """After so many steps: theta, or m and v."""
+    """A check of theta, or of m and v, after so many steps."""
 
     def check(design: Design, sandbox: Sandbox, rng: Rng) -> None:
         for size in (6, 1000):
@@ -386,7 +386,7 @@ def verdict(design: Design, row: Row, word: str, note: str = "") -> Verdict:
 
 
 def broken(design: Design, note: str) -> list[Verdict]:
-    """Verdicts of a file of which nothing can be run: the reason once."""
+    """Verdicts of a file that cannot be run: the first has the reason, and the others wait."""
     first, *rest = ROWS[design.name]
     waiting = [verdict(design, row, "waits", f"for {design.name}.py") for row in rest]
     return [verdict(design, first, "wrong", note), *waiting]

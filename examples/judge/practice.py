@@ -1,7 +1,7 @@
-"""Parts 1 to 4: the package's mathematics without its bodies, and a judge of what replaces them.
+"""Parts 1 to 4: the package's mathematics without function bodies, and a judge of new ones.
 
 The judge is examples/audit.py. Its rows draw cases, call `layers.Dense` and so on, and return
-errors; here they call stand-ins for what a student has written.
+errors; here they call stand-ins for a student's code.
 """
 
 import ast
@@ -25,13 +25,13 @@ from .verdicts import Verdict, Wrong, of_fault
 
 CASES = 3  # of each formula; the audit has more
 
-# What to write, part by part, and its docstring; "" keeps the one of the package, less what CUTS
-# takes out.
+# What to write, part by part, and its docstring; "" keeps the package's docstring without what
+# CUTS removes.
 PARTS = {
     "part 1: layers": {
         "layers.Dense.forward": "y = x W + b, and a cache: whatever your backward pass needs.",
         "layers.Dense.backward": "dL/dx, (n, fan_in), from dy = dL/dy, (n, fan_out).",
-        "layers.Dense.parameter_gradients": "Write dL/dW and dL/db over what `dW` and `db` hold.",
+        "layers.Dense.parameter_gradients": "Write dL/dW into the array `dW`, dL/db into `db`.",
         "layers.ReLU.forward": "y = max(x, 0), and a cache.",
         "layers.ReLU.backward": "dL/dx, of x's shape.",
         "layers.sigmoid": "σ(x) = 1 / (1 + e⁻ˣ), elementwise. No exponential overflows, for any x.",
@@ -52,7 +52,7 @@ PARTS = {
         "layers.Sequential.backward": "",
     },
     "part 3: Adam": {
-        "optim.Adam.step": """Move `self.parameters` once, in place, by `self.gradient`.
+        "optim.Adam.step": """Update `self.parameters` once, in place, with `self.gradient`.
 
         m is kept in `self.m`, v in `self.v` and t in `self.t`. All three are 0 before the first
         step, whose t is 1.
@@ -63,14 +63,14 @@ PARTS = {
         "Model.discriminator_gradient": """Phase 2: L = BCE(D(z*), 1) + BCE(D(z), 0), each a mean.
 
         Writes dL/dθ of the discriminator into `gradient` and returns L. codes: z, (n, latent),
-        taken as constants. First draw z*, with `draw_prior`. `_with_labels` puts the labels, if
+        treated as constants. First draw z*, with `draw_prior`. `_with_labels` puts the labels, if
         there are any, beside z* and beside z. Then D sees both as one batch: z* above, z below.
         """,
         "Model.generator_gradient": """Phase 3: L = BCE(D(z), 1), the mean over n.
 
         Writes dL/dθ of the encoder into `gradient` and returns L. The gradient passes *through* the
-        discriminator, of which nothing is written. codes, encoder_caches: what the encoder's
-        forward pass returned. D sees the codes `_with_labels`.
+        discriminator, whose own gradient is not written. codes, encoder_caches: the results of the
+        encoder's forward pass. D sees the codes after `_with_labels`.
         """,
     },
 }
@@ -102,7 +102,7 @@ def files() -> dict[str, str]:
 
 
 def source(file: str, blanks: Any = CODES) -> str:
-    """A module of the package as a file of its own, without the bodies named by `blanks`.
+    """A module of the package as a separate file, without the bodies named by `blanks`.
 
     A private function that is no longer called is removed too, because it holds the answer.
     """
@@ -148,7 +148,7 @@ def replaced(text: str, first: int, last: int | None, new: list[str]) -> str:
 
 
 def library() -> list[str]:
-    """What the files import as `start` writes them, and so may import."""
+    """What the files import when `start` writes them; they may import nothing else."""
     found = set()
     for file in FILES:
         for node in ast.walk(ast.parse(source(file))):
@@ -365,7 +365,7 @@ def of_a_body(row: Row, fault: Fault) -> tuple[str, str]:
 
 
 class Heard(BaseException):
-    """Carries an error of a student's code through the audit, which would make a row of it."""
+    """Carries an error of a student's code through the audit, which would otherwise handle it."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -381,11 +381,11 @@ def heard(check: audit.Row, rng: Rng) -> float:
 
 
 def meaning(row: audit.Row, finding: audit.Finding) -> str:
-    """What an error says if nothing explains it."""
+    """A note on an error that nothing else explains."""
     if finding.fault:
         return finding.fault
     if row.id.endswith(".gradient"):  # and the gradient itself has been compared
-        return "the gradient is right, but L is not the L that it belongs to"
+        return "the gradient is right, but L does not match it"
     if row.how == audit.EQUAL:
         return f"{finding.worst:.0f} numbers differ"
     return f"error {finding.worst:.1e}"

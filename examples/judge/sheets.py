@@ -1,8 +1,8 @@
 """A student's own four formulas, drawn by ID: an activation, a loss, a layer and an optimiser.
 
 Everything drawn comes from SHA-256 of the ID, so an ID has the same sheet on any machine. All
-sheets need the same rules of differentiation, in other functions and with other constants; each has
-a kink at a place of its own.
+sheets need the same rules of differentiation, but with different functions and constants, and each
+has its own kink.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ class Draw:
         return options[self.integer(0, len(options) - 1)]
 
     def number(self, least: float, most: float, digits: int = 2) -> float:
-        """With so many digits after the point, and not a multiple of ten of them."""
+        """A number with so many digits after the point, the last of which is not 0."""
         scale = 10**digits
         while True:
             units = self.integer(round(least * scale), round(most * scale))
@@ -52,7 +52,7 @@ class Draw:
 
 
 def student_id(text: str) -> str:
-    """An ID as it is hashed. Raises InvalidInput for one that a file name could not hold."""
+    """An ID as it is hashed. Raises InvalidInput if a file name cannot contain it."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}", text.strip()):
         raise InvalidInput(
             f"the ID must be at most 64 letters, digits and . _ @ + -, got {text[:80]!r}"
@@ -153,7 +153,7 @@ def _optimiser(draw: Draw) -> Design:
 SKELETONS = {
     "activation": '''
 class Activation:
-    """Elementwise: x and y have any shape, the same."""
+    """Elementwise: x and y have the same shape, which may be any."""
 
     def forward(self, x, rng=None):
         """Return y, and a cache: whatever your backward pass needs."""
@@ -187,12 +187,12 @@ class Layer:
         raise NotImplementedError("layer.Layer.backward")
 
     def parameter_gradients(self, dy, cache):
-        """Write dL/dgamma over what `dgamma` holds and dL/dbeta over what `dbeta` holds."""
+        """Write dL/dgamma into `dgamma` and dL/dbeta into `dbeta`, in place."""
         raise NotImplementedError("layer.Layer.parameter_gradients")
 ''',
     "optimiser": '''
 class Optimiser:
-    """Moves `theta` in place. theta, gradient, m and v are vectors of one size."""
+    """Updates `theta` in place. theta, gradient, m and v are vectors of one size."""
 
     def __init__(self, theta, gradient):
         self.theta, self.gradient = theta, gradient
@@ -216,15 +216,15 @@ Four designs of your own. Derive their backward passes on paper and write both p
 formulas are in Python's notation: u**2 is a power, and "a if c else b" chooses element by element.
 {meanings}
 
-Where a formula has a kink, take the derivative of the branch that it names for that point.
+At a kink, take the derivative of the branch that the formula uses at that point.
 Arguments must not change. Only NumPy, math and the plainer part of Python's library may be
-imported; a difference quotient is recognised by its precision. Check as often as you like.
+imported. A difference quotient is recognised by its precision. Check as often as you like.
 
 {designs}"""
 
 
 def text(student: str) -> str:
-    """The sheet as a student reads it."""
+    """The text of a student's sheet."""
     designs = sheet(student)
     lines = [line for design in designs for line in design.formula.lines]
     meanings = [m for name, m in MEANINGS.items() if any(f"{name}(" in line for line in lines)]

@@ -1,4 +1,4 @@
-"""Verdicts, and what a wrong array says about the code that computed it."""
+"""Verdicts, and what a wrong array shows about the code that computed it."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import numpy as np
 from .sandbox import Fault, printable
 
 Array = np.ndarray[Any, Any]
-EQUAL = 1e-6  # the relative difference of a wrong array and the mistake that explains it
+EQUAL = 1e-6  # the relative difference of a wrong array from the slip that explains it
 DIFFERENCES = 1e-4  # a smaller error is one of precision, not of mathematics
 
 
@@ -27,11 +27,11 @@ class Verdict(NamedTuple):
 
 
 class Wrong(Exception):
-    """A wrong result, in a sentence."""
+    """A wrong result, described in a sentence."""
 
 
 def kind_of(claim: Any) -> str:
-    """What a claim is, if it is not an array."""
+    """The type of a claim that is not an array."""
     kind = claim.get("other", "dict") if isinstance(claim, dict) else type(claim).__name__
     return printable(kind)[:50]
 
@@ -52,7 +52,7 @@ def error_of(claim: Array, truth: Array, floor: float | Array = 0.0) -> float:
 
 
 def is_imprecise(claim: Any, truth: Array, limit: float, floor: float | Array) -> bool:
-    """Whether a claim is the truth but for its last digits."""
+    """Whether a claim differs from the truth only in its last digits."""
     if not isinstance(claim, np.ndarray) or claim.shape != truth.shape:
         return False
     return bool(np.isfinite(claim).all()) and limit < error_of(claim, truth, floor) <= DIFFERENCES
@@ -69,9 +69,9 @@ def require(
     slips: Iterable[tuple[str, Array]] = (),
     derived: bool = True,
 ) -> None:
-    """Raise Wrong, with the best explanation, unless a claim is the truth.
+    """Raise Wrong, with the best explanation, unless a claim equals the truth.
 
-    sizes: numbers by which it may be too large or too small. slips: sentences, each with the array
+    sizes: factors by which it may be too large or too small. slips: sentences, each with the array
     that such a mistake gives. derived: whether it is a derivative, which a difference quotient
     approximates.
     """
@@ -97,13 +97,13 @@ def require(
         if close(claim, np.asarray(slip)) and not close(truth, np.asarray(slip), EQUAL):
             raise Wrong(f"{name}: {sentence}")
     if error <= DIFFERENCES:
-        text = f"{name} is right to {error:.0e} only"
+        text = f"{name} is right only to {error:.0e}"
         if single:
             raise Wrong(f"{text}, because it is computed in float32: keep the arguments' float64")
         if derived:
             also = " or of float32" if error > 1e-9 else ""
             raise Wrong(f"{text}, the precision of a difference quotient{also}: derive it instead")
-        raise Wrong(f"{text}: is every constant that of the formula?")
+        raise Wrong(f"{text}: does every constant match the formula?")
     raise Wrong(f"{name} {_pattern(claim, truth, sizes or {})}")
 
 
@@ -115,7 +115,7 @@ def _pattern(claim: Array, truth: Array, sizes: Mapping[str, float]) -> str:
     if square:
         factor = float(np.sum(claim * truth)) / square
         equal = _equal(factor, sizes)
-        # Any two numbers have a factor; that of a single number must be one to remember.
+        # Any two numbers have a factor, so that of a single number must be a simple one.
         if close(claim, factor * truth) and (claim.size > 1 or equal or _is_simple(factor)):
             if abs(factor + 1) < EQUAL:
                 return "is −1 × the truth: its sign is reversed"
@@ -126,7 +126,7 @@ def _pattern(claim: Array, truth: Array, sizes: Mapping[str, float]) -> str:
         squares = np.sum(truth * truth, axis=axis, keepdims=True)
         factors = np.sum(claim * truth, axis=axis, keepdims=True) / np.where(squares, squares, 1)
         if close(claim, factors * truth):
-            return f"has every {line} off by a factor of its own: {_few(factors)}"
+            return f"has every {line} off by a different factor: {_few(factors)}"
     scale = np.abs(truth).max(initial=0) or 1.0
     wrong = np.abs(claim - truth) > EQUAL * (np.abs(truth) + 1e-3 * scale)
     if not wrong.any():
@@ -142,7 +142,7 @@ def _pattern(claim: Array, truth: Array, sizes: Mapping[str, float]) -> str:
 
 
 def _is_simple(factor: float) -> bool:
-    """Whether a factor is hardly chance: a whole number, or 1 over one."""
+    """Whether a factor is unlikely to be chance: a whole number, or 1 over one."""
     return factor != 0 and any(abs(f - round(f)) < EQUAL * abs(f) for f in (factor, 1 / factor))
 
 
@@ -162,9 +162,9 @@ def _equal(factor: float, sizes: Mapping[str, float]) -> str:
 
 
 def of_fault(fault: Fault) -> str:
-    """A sentence for what the code has raised."""
+    """A sentence for the error that the code raised."""
     if fault.error == "ValueError" and "read-only" in fault.message:
-        return f"arguments must not change, and the code writes to one{fault.place}"
+        return f"arguments must not change, but the code writes to one{fault.place}"
     if fault.error in ("PermissionError", "ImportError"):  # with a sentence of the rules
         return f"{fault.message}{fault.place}"
     return str(fault)
