@@ -6,9 +6,9 @@
     python examples/homework.py grade SUBMISSIONS --csv grades.csv    # a class, a folder each
 
 Parts 1 to 4 are practice: layers, losses and the chain rule, Adam, and the three phases. Their
-answers are in the package, so only the designs are graded. Each ID has four formulas that nobody
-else has: an activation, a loss, a layer and an optimiser. sheet.txt states them, and the answers
-are compared with that text. Replace each `raise NotImplementedError` with your own code.
+answers are in the package, so only the designs are graded. Each ID has its own four formulas: an
+activation, a loss, a layer and an optimiser. sheet.txt states them, and the answers are compared
+with that text. Replace each `raise NotImplementedError` with your own code.
 
 A student's code runs in a separate process, which only receives and returns arrays and does not
 decide anything: an endless loop, a crash or a trick affects only its own row. Its output is not

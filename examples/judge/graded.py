@@ -343,23 +343,21 @@ def judge(design: Design, text: str | None, seed: int) -> list[Verdict]:
     if found:
         return broken(design, f"{found[1]} ({file}, line {found[0]})")
     verdicts: dict[str, Verdict] = {}
+    pending = list(rows)
     try:
-        with np.errstate(all="ignore"), Sandbox() as sandbox:
-            try:
-                sandbox.load(design.name, text)
-            except Fault as fault:
-                return broken(design, f"{file} cannot be imported: {of_fault(fault)}")
-            for row in rows:
-                waits = [other for other in row.waits if verdicts[other].verdict != "right"]
-                if waits:
-                    verdicts[row.id] = verdict(design, row, "waits", f"for {', '.join(waits)}")
-                else:
-                    verdicts[row.id] = tried(design, row, sandbox, seed)
-                if not sandbox.is_open:
-                    ended = f"not tried: {verdicts[row.id].note}"
-                    rest = [other for other in rows if other.id not in verdicts]
-                    verdicts |= {other.id: verdict(design, other, "wrong", ended) for other in rest}
-                    break
+        while pending:  # a row that ends the process costs itself: the next ones get another
+            with np.errstate(all="ignore"), Sandbox() as sandbox:
+                try:
+                    sandbox.load(design.name, text)
+                except Fault as fault:
+                    return broken(design, f"{file} cannot be imported: {of_fault(fault)}")
+                while pending and sandbox.is_open:
+                    row = pending.pop(0)
+                    waits = [other for other in row.waits if verdicts[other].verdict != "right"]
+                    if waits:
+                        verdicts[row.id] = verdict(design, row, "waits", f"for {', '.join(waits)}")
+                    else:
+                        verdicts[row.id] = tried(design, row, sandbox, seed)
     except Fault as fault:  # the process did not even start
         return broken(design, str(fault))
     return [verdicts[row.id] for row in rows]

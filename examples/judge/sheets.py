@@ -217,8 +217,9 @@ formulas are in Python's notation: u**2 is a power, and "a if c else b" chooses 
 {meanings}
 
 At a kink, take the derivative of the branch that the formula uses at that point.
-Arguments must not change. Only NumPy, math and the plainer part of Python's library may be
-imported. A difference quotient is recognised by its precision. Check as often as you like.
+Arguments must not change. Only NumPy, math, itertools, functools, collections, dataclasses, enum,
+numbers, abc and typing may be imported. A difference quotient is recognised by its precision. Check
+as often as you like.
 
 {designs}"""
 

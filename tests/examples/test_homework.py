@@ -467,11 +467,20 @@ def test_a_subclass_of_ndarray_is_judged_by_its_numbers(solved):
     assert points(judge("activation", text)) == 5
 
 
-def test_an_endless_loop_costs_its_design(solved, monkeypatch):
+def test_an_endless_loop_costs_its_own_row(solved, monkeypatch):
     monkeypatch.setattr(sandbox, "LIMIT", 2.0)
     found = judge("activation", cheating(solved, "while True: pass"))
-    assert [v.verdict for v in found[1:]] == ["wrong", "wrong"]
+    assert [v.verdict for v in found] == ["right", "wrong", "waits"]
     assert "endless loop" in found[1].note
+
+
+def test_a_row_after_one_that_ends_the_process_is_tried(solved, monkeypatch):
+    monkeypatch.setattr(sandbox, "LIMIT", 2.0)
+    before = "    def backward(self, dy, cache):\n"
+    text = changed(solved["layer.py"], before, f"{before}        while True: pass\n")
+    found = {verdict.id: verdict.verdict for verdict in judge("layer", text)}
+    assert found["layer.dx"] == "wrong"
+    assert found["layer.dgamma"] == found["layer.dbeta"] == "right"
 
 
 def test_printing_does_no_harm(solved):
