@@ -85,16 +85,19 @@ def slips(exercise: str) -> dict[str, Any]:
 
 
 def predicted(exercise: str, answer: Any, truth: Any) -> None:
-    """Mark a predicted number, or list of numbers: right within 1 %, unless a slip is nearer."""
+    """Mark a predicted number, or list of numbers: right within 1 %, unless a slip is nearer.
+
+    A row or a column of an array counts as the list of its numbers.
+    """
     if _has_ellipsis(answer):
         _mark(exercise, None, NUMBERS)
         return
     try:
-        numbers = np.asarray(answer, dtype=float)
+        numbers = np.squeeze(np.asarray(answer, dtype=float))
     except (TypeError, ValueError):
         _mark(exercise, False, f"Your prediction must be a number, got {answer!r}.")
         return
-    away = _distance(numbers, truth)
+    away = _distance(numbers, np.squeeze(truth))
     near = {slip: _distance(numbers, value) for slip, value in slips(exercise).items()}
     slip = min(near, key=lambda slip: near[slip], default="")
     if slip and near[slip] <= min(0.01, away):
@@ -144,7 +147,9 @@ def _mark(exercise: str, right: bool | None, reason: str) -> None:
 
 
 def _has_ellipsis(answer: Any) -> bool:
-    return answer is ... or (isinstance(answer, (list, tuple)) and any(a is ... for a in answer))
+    if isinstance(answer, np.ndarray) and answer.dtype == object:
+        answer = answer.tolist()
+    return answer is ... or (isinstance(answer, (list, tuple)) and any(map(_has_ellipsis, answer)))
 
 
 def _distance(numbers: Any, other: Any) -> float:

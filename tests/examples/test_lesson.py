@@ -209,6 +209,42 @@ def test_any_prediction_gets_a_mark(lesson, capsys, answer, result):
     assert lesson.marks == {"X": result.startswith("right")}
 
 
+@pytest.mark.parametrize(
+    "answer", [(3, -1), np.array([3, -1]), np.array([[3, -1]]), [[3], [-1]], [[[3.0, -1.0]]]]
+)
+def test_a_row_or_a_column_counts_as_the_list_of_its_numbers(lesson, answer):
+    lesson.predicted("X", answer, [3, -1])
+    assert lesson.marks == {"X": True}
+
+
+@pytest.mark.parametrize("answer", [[3, -1, 0], [[3, -1], [3, -1]], 3, []])
+def test_as_many_numbers_as_asked_are_marked(lesson, answer):
+    lesson.predicted("X", answer, [3, -1])
+    assert lesson.marks == {"X": False}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [..., ...],
+        (3, ...),
+        [[..., ...]],
+        [[3, -1], [3, ...]],
+        np.array([..., ...]),
+        np.array([[3, ...]]),
+        np.array(...),
+        [np.array([3, ...])],
+    ],
+    ids=repr,
+)
+def test_an_answer_that_still_holds_dots_is_not_done_yet(lesson, capsys, answer):
+    lesson.predicted("X", answer, [3, -1])
+    lesson.checked("X", lambda: answer, lambda claim: 0.0, {})
+    printed = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("Exercise X: not done yet. ") for line in printed)
+    assert len(printed) == 2
+
+
 @each_question
 def test_a_mark_names_the_slip_behind_a_known_wrong_answer(question, lesson, capsys):
     for _, slip, *value in question["wrong"]:
