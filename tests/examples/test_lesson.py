@@ -144,6 +144,19 @@ def test_a_perceptron_a_batch_a_cache_xp_and_the_learning_rate_are_explained_bef
     assert "the array module `xp`" in text
 
 
+@each_notebook
+def test_no_result_in_the_answer_to_a_question_is_stated_by_the_question(path):
+    asked = None
+    for cell in cells(path):
+        text = source(cell)
+        if "**Before you run" in text:
+            asked = text
+        elif asked and text.startswith("<details><summary>After"):
+            results = [formula for formula in re.findall(r"\$[^$]+\$", text) if "=" in formula]
+            assert not [formula for formula in results if formula in asked]
+            asked = None
+
+
 # The time
 
 
