@@ -295,8 +295,9 @@ def test_code_is_marked_by_its_error_and_by_known_wrong_results(lesson, capsys):
     ]
 
 
-WRONG_CODE = {  # an exercise: a wrong answer, and what its mark says
-    "2.1": (
+WRONG_CODE = [  # an exercise, a wrong answer, and what its mark says
+    (
+        "2.1",
         """
         def my_dense(x, W, b):
             return x @ W + b, lambda dy: (dy @ W.T, dy.T @ x, dy.mean(axis=0))
@@ -305,7 +306,8 @@ WRONG_CODE = {  # an exercise: a wrong answer, and what its mark says
         "dW: WRONG. That is dyᵀ x, the transpose.",
         "db: WRONG. That is the mean over the samples; b is used once for each, so add.",
     ),
-    "2.4": (
+    (
+        "2.4",
         """
         def tied(x, W):
             return x @ W @ W.T, lambda dz: (dz @ W @ W.T, dz.T @ x @ W)
@@ -313,22 +315,41 @@ WRONG_CODE = {  # an exercise: a wrong answer, and what its mark says
         "dx: right. The relative error",  # whatever dW is
         "dW: WRONG. W is a fork: the path through y is missing.",
     ),
-    "3.4": (
+    (
+        "3.4",
         """
         def my_relu(a):
-            return np.maximum(a, 0), lambda dh: dh * (np.maximum(a, 0) >= 0)
+            return np.maximum(a, 0), lambda dh: [dh * (np.maximum(a, 0) >= 0)]
         """,
         ": WRONG. No output of ReLU is negative, so h >= 0 is always true.",
     ),
-    "4.3": (
+    (
+        "3.4",
+        """
+        def my_relu(a):
+            return np.maximum(a, 0), lambda dh: [dh * (a >= 0)]
+        """,
+        ": WRONG. At a = 0 the derivative is 0 by convention: a > 0, not a >= 0.",
+    ),
+    (
+        "3.4",
+        """
+        def my_relu(a):
+            return np.maximum(a, 0), lambda dh: [dh * (np.sign(a) + 1) / 2]
+        """,
+        ": WRONG. The relative error is 1.0e+00.",  # 1/2 at the kink
+    ),
+    (
+        "4.3",
         """
         def my_dropout(x, rate, rng):
             mask = (rng.random(x.shape) >= rate) / (1 - rate)
-            return x * mask, lambda dy: dy * (mask > 0)
+            return x * mask, lambda dy: [dy * (mask > 0)]
         """,
         ": WRONG. The scale 1 / (1 − r) is forgotten.",
     ),
-    "4.7": (
+    (
+        "4.7",
         """
         class MyAdam:
             def __init__(self, parameters, alpha):
@@ -341,38 +362,130 @@ WRONG_CODE = {  # an exercise: a wrong answer, and what its mark says
         """,
         ": WRONG. The bias correction is missing.",
     ),
-    "5.5": (
+    (
+        "5.5",
         """
         def wrapped_backward(dy, W, m, p):
             return dy @ W.T / (1 - p)
         """,
         ": WRONG. That is numpy-ml's: the mask is forgotten.",
     ),
-}
+]
 
 
-@pytest.mark.parametrize("exercise", WRONG_CODE)
-def test_a_mark_names_the_slip_in_wrong_code(exercise, monkeypatch, capsys):
+@pytest.fixture
+def notebook(monkeypatch):
+    """The cells of a session, and its names once its imports and its data are there."""
     import matplotlib.pyplot as plt
 
     monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
     for name in ("lesson", "one_page"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    found = cells(NOTEBOOKS[int(exercise[0]) - 1])
-    marks = [source(cell) for cell in found if tags(cell) == ["marks"]]
-    answer, *lines = WRONG_CODE[exercise]
-    names = {}
+
+    def begin(exercise):
+        found, names = cells(NOTEBOOKS[int(exercise[0]) - 1]), {}
+        exec(source(found[1]), names)
+        if exercise == "2.4":  # the small case of exercise 2.1
+            exec(source(found[mark(found, "2.1 d")]).partition("for k, name")[0], names)
+        return found, names
+
     with plt.rc_context():
-        exec(source(found[1]), names)  # the imports and the data
-        if exercise == "2.4":
-            exec(marks[0].partition("for k, name")[0], names)  # the small case of exercise 2.1
-        exec(dedent(answer), names)
-        exec(next(mark for mark in marks if re.search(rf'"{exercise}\b', mark)), names)
+        yield begin
+
+
+def mark(found, exercise):
+    """The place of the cell that marks an exercise."""
+    (place,) = (
+        i
+        for i, cell in enumerate(found)
+        if tags(cell) == ["marks"] and re.search(rf'"{exercise}\b', source(cell))
+    )
+    return place
+
+
+@pytest.mark.parametrize("wrong", WRONG_CODE, ids=lambda wrong: wrong[0])
+def test_a_mark_names_the_slip_in_wrong_code(wrong, notebook, capsys):
+    exercise, answer, *lines = wrong
+    found, names = notebook(exercise)
+    exec(dedent(answer), names)
+    exec(source(found[mark(found, exercise)]), names)
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == len(lines)
     for line, start in zip(printed, lines, strict=True):
         separator = "" if start.startswith(":") else " "
         assert line.startswith(f"Exercise {exercise}{separator}{start}")
+
+
+@pytest.mark.parametrize(
+    "exercise", ["1.4", "2.1", "2.4", "3.4", "3.5", "3.6", "4.3", "4.6", "4.7", "5.5"]
+)
+def test_code_that_is_not_begun_is_not_done_yet(exercise, notebook, capsys):
+    found, names = notebook(exercise)
+    place = mark(found, exercise)
+    for cell in found[place - 1 : place + 1]:
+        exec(source(cell), names)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed
+    assert all(": not done yet." in line for line in printed)
+
+
+LAYERS = {"3.4": "my_relu", "3.5": "leaky_relu", "3.6": "row_scale", "4.3": "my_dropout"}
+each_layer = pytest.mark.parametrize(("exercise", "name"), LAYERS.items())
+
+
+def with_back(layer, changed):
+    """The layer with another `back`: `changed` maps dy and the list of gradients to a result."""
+
+    def other(*arguments):
+        y, back = layer(*arguments)
+        return y, lambda dy: changed(dy, back(dy))
+
+    return other
+
+
+def overwriting(dy, gradients):
+    dy[:] = gradients[0]
+    return [dy]
+
+
+@each_layer
+@pytest.mark.parametrize(
+    ("changed", "right"),
+    [
+        (lambda dy, gradients: gradients, True),
+        (lambda dy, gradients: tuple(gradients), True),
+        (overwriting, True),
+        (lambda dy, gradients: gradients[0], False),
+        (lambda dy, gradients: [*gradients, dy], False),
+    ],
+    ids=["list", "tuple", "in place", "bare array", "two"],
+)
+def test_the_back_of_a_layer_returns_a_list(exercise, name, changed, right, notebook, capsys):
+    found, names = notebook(exercise)
+    place = mark(found, exercise)
+    (answer,) = answers(found[place + 1])
+    exec(answer, names)
+    names[name] = with_back(names[name], changed)
+    exec(source(found[place]), names)
+    printed = capsys.readouterr().out
+    assert names["lesson"].marks == {exercise: right}
+    assert right or "back must return a list" in printed
+
+
+def test_the_relu_of_exercise_3_4_works_in_the_network_of_its_session(notebook):
+    found, names = notebook("3.4")
+    place = mark(found, "3.4")
+    exec(*answers(found[place + 1]), names)
+    exec(source(found[place + 2]), names)
+    rng = np.random.default_rng()
+    parameters = list(names["initial"](rng, 6, 4, 3))
+    x, dy = rng.random((5, 6)), rng.standard_normal((5, 3))
+    own, given = (
+        names["forward"](x, *parameters, activation=names[relu])[1](dy)
+        for relu in ("my_relu", "relu")
+    )
+    for gradient, same in zip(own, given, strict=True):
+        np.testing.assert_array_equal(gradient, same)
 
 
 # Pictures
