@@ -34,14 +34,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import interruptible as interruptible  # first: from here on, Ctrl-C is silent
-from judge import graded, practice, sheets
+from judge import graded, practice, rules, sheets
 from judge.sandbox import printable
 from judge.verdicts import Verdict, total
 
 from npaae import InvalidInput
 from npaae.experiment import Parser, launch
 
-LARGEST = 2**20  # bytes of a file that is handed in
 DESIGNS = tuple(sheets.SKELETONS)
 
 
@@ -61,10 +60,11 @@ def start(folder: Path, student: str | None) -> None:
 
 
 def read(path: Path) -> str | None:
-    """The text of a file that is handed in; None if it is missing or too large."""
+    """The text of a file that is handed in, to where it is too large; None if it is missing."""
     with suppress(OSError):
-        if path.is_file() and path.stat().st_size <= LARGEST:
-            return path.read_text("utf-8", "replace")
+        if path.is_file():
+            with path.open(encoding="utf-8-sig", errors="replace") as file:
+                return file.read(rules.LARGEST + 1)
     return None
 
 
@@ -145,10 +145,14 @@ def handed_in(folder: Path) -> Submission:
         student = sheets.student_id(match[1] if match else "")
     except InvalidInput:
         return Submission(name, "", texts, "sheet.txt must start with the ID: Student: ID")
-    note = "" if text.split() == sheets.text(student).split() else (
-        f"sheet.txt is not the sheet of {student}"
-    )  # fmt: skip
+    is_own = formulas(text) == formulas(sheets.text(student))
+    note = "" if is_own else f"sheet.txt is not the sheet of {student}"
     return Submission(name, student, {d: read(place / f"{d}.py") for d in DESIGNS}, note)
+
+
+def formulas(sheet: str) -> list[str]:
+    """The lines of a sheet that an ID decides, without their spaces; its prose may change."""
+    return ["".join(line.split()) for line in sheet.splitlines() if re.match(r"\s*\w+ *=", line)]
 
 
 def judged(submission: Submission, seed: int) -> list[Verdict]:

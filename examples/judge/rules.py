@@ -9,10 +9,11 @@ import ast
 import importlib
 from collections.abc import Container, Iterator
 from types import ModuleType
+from typing import NamedTuple
 
 MODULES = {
-    "__future__", "abc", "collections", "collections.abc", "dataclasses", "enum", "functools",
-    "itertools", "math", "numbers", "numpy", "numpy.linalg", "numpy.typing", "typing",
+    "__future__", "abc", "collections", "collections.abc", "dataclasses", "functools", "itertools",
+    "math", "numbers", "numpy", "numpy.linalg",
 }  # fmt: skip
 BUILTINS = {
     "__import__", "breakpoint", "compile", "complex", "delattr", "dir", "eval", "exec", "exit",
@@ -21,9 +22,13 @@ BUILTINS = {
 }  # fmt: skip
 REFLECTION = {"delattr", "dir", "getattr", "globals", "locals", "setattr", "vars"}
 OWN = {"__init__", "__name__", "__all__", "__future__"}  # the double underscores of an honest file
+GIVEN = {  # those that it may define
+    "__all__", "__call__", "__getitem__", "__init__", "__iter__", "__len__", "__post_init__",
+    "__repr__",
+}  # fmt: skip
 # What leads out of mathematics, to files, modules and frames, or to complex and long numbers, with
-# which a derivative can be computed to the last bit without deriving it: as attributes of anything
-# but `self`, and of modules.
+# which a derivative can be computed to the last bit without deriving it: as attributes of anything,
+# because a name, even `self`, says nothing about a value, and of modules.
 ATTRIBUTES = {
     "base", "conj", "conjugate", "ctypes", "data", "dump", "dumps", "f_back", "f_builtins",
     "f_globals", "f_locals", "format", "format_map", "getfield", "gi_frame", "imag", "modules",
@@ -32,12 +37,18 @@ ATTRIBUTES = {
 MEMBERS = ATTRIBUTES | {
     "angle", "cdouble", "clongdouble", "complex128", "complex192", "complex256", "complex64",
     "complexfloating", "csingle", "DataSource", "dtype", "eig", "eigvals", "float128", "float96",
-    "ForwardRef", "frombuffer", "fromfile", "frompyfunc", "fromregex", "fromstring", "genfromtxt",
-    "get_type_hints", "gradient", "iscomplex", "load", "loadtxt", "longdouble", "memmap",
+    "frombuffer", "fromfile", "frompyfunc", "fromregex", "fromstring", "genfromtxt",
+    "gradient", "iscomplex", "load", "loadtxt", "longdouble", "make_dataclass", "memmap",
     "real_if_close", "roots", "save", "savetxt", "savez", "savez_compressed", "sctypeDict",
-    "seterrcall", "singledispatch", "singledispatchmethod", "typecodes", "update_wrapper", "wraps",
+    "seterrcall", "singledispatch", "singledispatchmethod", "test", "typecodes", "update_wrapper",
+    "wraps",
 }  # fmt: skip
-TYPE_NAMES = {"complex", "complex64", "complex128", "longdouble", "float128", "clongdouble"}
+# Without "F", which is also an order of elements; its numbers are too short to cheat with.
+TYPE_NAMES = {
+    "complex", "complex64", "complex128", "longdouble", "float128", "clongdouble", "D", "G", "g",
+    "c16", "c32", "f16",
+}  # fmt: skip
+LARGEST = 100_000  # characters of a file, which takes a few thousand
 
 
 def refused_import(module: str, own: Container[str] = ()) -> str:
@@ -50,7 +61,10 @@ def refused_import(module: str, own: Container[str] = ()) -> str:
 
 
 def imports(text: str, own: Container[str]) -> Iterator[tuple[int, str]]:
-    """(line, sentence) for every import in a file that is refused."""
+    """(line, sentence) for every import in a file that is refused, and for a file too large."""
+    if len(text) > LARGEST:
+        yield 1, f"a file must have at most {LARGEST} characters, got more"
+        return
     for node in _nodes(text):
         match node:
             case ast.Import():
@@ -66,6 +80,15 @@ def imports(text: str, own: Container[str]) -> Iterator[tuple[int, str]]:
         yield from ((node.lineno, sentence) for sentence in found if sentence)
 
 
+class File(NamedTuple):
+    """What the names of a file stand for."""
+
+    modules: dict[str, ModuleType]  # by the names that imports give them
+    owners: dict[int, ModuleType]  # of attributes of modules, by the nodes' ids
+    qualified: set[int]  # the ids of nodes of which an attribute is taken
+    given: set[str]  # the names that the file itself gives
+
+
 def breaches(text: str) -> Iterator[tuple[int, str]]:
     """(line, sentence) for everything in a graded file that the rules refuse."""
     refused = list(imports(text, ()))
@@ -73,11 +96,32 @@ def breaches(text: str) -> Iterator[tuple[int, str]]:
     if refused:
         return
     nodes = list(_nodes(text))
-    modules = {name: module for node in nodes for name, module in _imported(node)}
-    owners = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    modules: dict[str, ModuleType] = {}
     for node in nodes:
-        for sentence in filter(None, _of(node, modules, owners)):
+        for name, module in _imported(node):
+            if modules.setdefault(name, module) is not module:
+                yield getattr(node, "lineno", 0), f"{name} must be the name of one module"
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
+    qualified = {id(node.value) for node in attributes}
+    owners: dict[int, ModuleType] = {}
+    for node in attributes:
+        if id(node) not in qualified:
+            owners |= _owners(node, modules)
+    file = File(modules, owners, qualified, {name for node in nodes for name in _given(node)})
+    for node in nodes:
+        hidden = [name for name in _given(node) if name.startswith("__") and name not in GIVEN]
+        found = [f"{name} must not be defined in homework" for name in hidden]
+        for sentence in filter(None, [*found, *_of(node, file)]):
             yield getattr(node, "lineno", 0), sentence
+
+
+def _given(node: ast.AST) -> Iterator[str]:
+    """The names that a node gives to something."""
+    fields = (getattr(node, field, None) for field in ("name", "asname", "rest"))
+    yield from (name for name in fields if isinstance(name, str))
+    match node:
+        case ast.Attribute(attr=name, ctx=ast.Store()) | ast.Name(id=name, ctx=ast.Store()):
+            yield name
 
 
 def _imported(node: ast.AST) -> Iterator[tuple[str, ModuleType]]:
@@ -94,46 +138,54 @@ def _imported(node: ast.AST) -> Iterator[tuple[str, ModuleType]]:
                 yield alias.asname or alias.name, found
 
 
-def _of(node: ast.AST, modules: dict[str, ModuleType], owners: set[int]) -> list[str]:
+def _owners(outermost: ast.Attribute, modules: dict[str, ModuleType]) -> dict[int, ModuleType]:
+    """The modules that a chain of attributes goes through, by the ids of the attributes."""
+    chain: list[ast.Attribute] = []
+    node: ast.expr = outermost
+    while isinstance(node, ast.Attribute):
+        chain.append(node)
+        node = node.value
+    owners = {}
+    found: object = modules.get(node.id) if isinstance(node, ast.Name) else None
+    for link in reversed(chain):
+        if not isinstance(found, ModuleType):
+            break
+        owners[id(link)] = found
+        found = getattr(found, link.attr, None)
+    return owners
+
+
+def _of(node: ast.AST, file: File) -> list[str]:
     """What is wrong with one node of a file."""
     match node:
         case ast.ImportFrom():
             module = importlib.import_module(str(node.module))
             return [_refused_member(module, alias.name) for alias in node.names]
-        case ast.Name(id=name) if name in modules and id(node) not in owners:
+        case ast.Name(id=name) if name in file.modules and id(node) not in file.qualified:
             return [f"{name} must be used as {name}.something"]  # so that its members are seen
         case ast.Name(id=name):
             return [_refused_name(name)]
-        case ast.Attribute(value=ast.Name(id="self"), attr=name):
-            return [_refused_name(name)]
-        case ast.Attribute(value=value, attr=name) if owner := _module(value, modules):
-            return [_refused_member(owner, name)]
+        case ast.Attribute(attr=name) if owner := file.owners.get(id(node)):
+            is_whole = isinstance(getattr(owner, name, None), ModuleType)
+            if refused := _refused_member(owner, name):
+                return [refused]
+            if is_whole and id(node) not in file.qualified:
+                return [f"{name} must be used as {name}.something"]
         case ast.Attribute(attr=name):
-            return [_refused_attribute(name)]
-        case ast.MatchClass(kwd_attrs=names):
-            return [_refused_attribute(name) for name in names]
+            return [_refused_attribute(name, file.given)]
+        case ast.AnnAssign(target=ast.Name(id=name)):  # a field, which a data class reads
+            return [_refused_attribute(name, file.given)]
+        case ast.MatchClass():
+            return ["a class pattern must not be used in homework: it reads attributes by name"]
         case ast.Constant(value=complex()):
             return ["complex numbers must not be used: derive on paper"]
-        case ast.Constant(value=str(name)) if name in TYPE_NAMES:
+        case ast.Constant(value=str(name)) if name.lstrip("<>=|") in TYPE_NAMES:
             return [f"{name} numbers must not be used: derive on paper"]
         case ast.FunctionDef(name="backward" | "parameter_gradients"):
             parts = [part for part in ast.walk(node) if isinstance(part, ast.Attribute)]
             if any(part.attr == "forward" for part in parts):
                 return ["a backward pass must not call forward: derive on paper"]
     return []
-
-
-def _module(node: ast.AST, modules: dict[str, ModuleType]) -> ModuleType | None:
-    """The module that an expression names, if it does."""
-    names = []
-    while isinstance(node, ast.Attribute):
-        names.append(node.attr)
-        node = node.value
-    found = modules.get(node.id) if isinstance(node, ast.Name) else None
-    for name in reversed(names):
-        member = getattr(found, name, None)
-        found = member if isinstance(member, ModuleType) else None
-    return found
 
 
 def _nodes(text: str) -> Iterator[ast.AST]:
@@ -150,8 +202,8 @@ def _refused_name(name: str) -> str:
     return f"{name} must not be used in homework" if name in BUILTINS or is_hidden else ""
 
 
-def _refused_attribute(name: str) -> str:
-    is_hidden = name.startswith("__") and name not in OWN
+def _refused_attribute(name: str, given: Container[str]) -> str:
+    is_hidden = name.startswith("_") and name not in (OWN if name.startswith("__") else given)
     return f".{name} must not be used in homework" if name in ATTRIBUTES or is_hidden else ""
 
 

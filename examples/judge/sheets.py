@@ -217,9 +217,10 @@ formulas are in Python's notation: u**2 is a power, and "a if c else b" chooses 
 {meanings}
 
 At a kink, take the derivative of the branch that the formula uses at that point.
-Arguments must not change. Only NumPy, math, itertools, functools, collections, dataclasses, enum,
-numbers, abc and typing may be imported. A difference quotient is recognised by its precision. Check
-as often as you like.
+Arguments must not change. Only NumPy, math, itertools, functools, collections, dataclasses, numbers
+and abc may be imported. A difference quotient of the usual orders is recognised by its precision;
+one of high order, or any other way around a derivation, by whoever reads your file. Check as often
+as you like.
 
 {designs}"""
 

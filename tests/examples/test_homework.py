@@ -22,6 +22,7 @@ import npaae
 from ..running import assert_refused, linux, run, run_here
 from . import solver
 
+import homework  # isort: skip
 from judge import graded, practice, protocol, rules, sandbox, sheets, verdicts  # isort: skip
 
 STUDENTS = [f"student{i}" for i in range(200)]
@@ -234,6 +235,31 @@ def test_check_refuses_a_sheet_that_has_been_changed(tmp_path):
     assert_refused(run_here("check", folder, example="homework.py"), 2, "sheet.txt")
 
 
+def test_the_prose_of_a_sheet_may_change_but_no_formula(tmp_path):
+    own = sheets.text("ada")
+    for i, (text, is_own) in enumerate([
+        (own.replace("Four designs of your own", "4 formulas").replace("\n", "\r\n"), True),
+        (re.sub(r"0\.(\d)", r"0.9\1", own, count=1), False),
+        (sheets.text("bob").replace("bob", "ada"), False),
+    ]):  # fmt: skip
+        (tmp_path / str(i)).mkdir()
+        (tmp_path / str(i) / "sheet.txt").write_bytes(text.encode())
+        assert (homework.handed_in(tmp_path / str(i)).note == "") == is_own
+
+
+def test_a_file_with_a_byte_order_mark_is_read_without_it(tmp_path):
+    folder = write(tmp_path / "mine")
+    plain = homework.handed_in(folder)
+    for path in folder.iterdir():
+        path.write_text(path.read_text("utf-8"), "utf-8-sig")
+    assert homework.handed_in(folder) == plain
+
+
+def test_a_file_of_any_size_is_read_to_where_it_is_too_large(tmp_path):
+    (tmp_path / "loss.py").write_text("#" * 2**22, "utf-8")
+    assert len(homework.read(tmp_path / "loss.py")) == rules.LARGEST + 1
+
+
 # Ten mistakes in a sheet, and the sentence of each
 
 
@@ -355,20 +381,37 @@ REFUSED = {
     "import numpy as np; np.ctypeslib": "ctypeslib",
     "from numpy import *": "numpy",
     "from numpy import memmap": "memmap",
-    "import typing; typing.sys": "sys",
+    "import typing": "typing",
+    "import numpy.typing": "numpy.typing",
+    "import enum": "enum",
+    "import functools; functools.sys": "sys",
     "1j": "complex",
     "import numpy as np; x = np; x.save": "np.something",
     "import numpy as np; np.linalg._linalg.sys": "_linalg",
-    "import typing as t; t.operator.attrgetter('imag')": "operator",
-    "import enum; enum.bltns.open": "bltns",
-    "from enum import bltns": "bltns",
+    "import dataclasses as d; d.keyword.iskeyword": "keyword",
+    "from dataclasses import builtins": "builtins",
     "import collections; collections._sys": "_sys",
-    "import typing; typing.get_type_hints(1)": "get_type_hints",
+    "import numpy as self; self.imag(1)": "imag",
+    "def im(self): return self.imag": ".imag",
+    "import numpy as self; f(self)": "self.something",
+    "import numpy as np; f(np.linalg)": "linalg.something",
+    "import math as m, numpy as m; m.testing.measure('1')": "one module",
+    "x._evaluate({}, {})": "._evaluate",
+    "class O: imag: float": ".imag",
+    "from dataclasses import make_dataclass": "make_dataclass",
+    "import dataclasses as d; d.make_dataclass('O', [])": "make_dataclass",
+    "def __instancecheck__(cls, o): return True": "__instancecheck__",
+    "async def __array__(self): return 1": "__array__",
+    "class O: from math import sqrt as __float__": "__float__",
+    "class O: __match_args__ = ('imag',)": "__match_args__",
     "from functools import update_wrapper": "update_wrapper",
     "'{0.imag}'.format(1)": "format",
     "import numpy as np; np.frombuffer(np.ones(2).tobytes())": "frombuffer",
     "import numpy as np; np.longdouble(1)": "longdouble",
     "import numpy as np; np.ones(3, 'complex128')": "complex128",
+    "import numpy as np; np.ones(3, 'D')": "D numbers",
+    "import numpy as np; np.ones(3, '<c16')": "c16 numbers",
+    "import numpy as np; np.ones(3).astype('g')": "g numbers",
     "def backward(self, dy, cache): return self.forward(cache)": "forward",
 }
 
@@ -381,9 +424,67 @@ def test_what_homework_must_not_name_is_refused_with_a_sentence_before_it_runs(s
     assert "(activation.py, line 1)" in found[0].note
 
 
+def test_a_class_pattern_is_refused():
+    text = "match 1:\n    case int(real=x):\n        pass"
+    assert [line for line, _ in rules.breaches(text)] == [2]
+
+
 def test_an_honest_file_breaks_no_rule(solved):
-    for text in (*solved.values(), *sheets.files(ADA).values()):
+    for text in (*solved.values(), *sheets.files(ADA).values(), HABITS):
         assert list(rules.breaches(text)) == []
+
+
+HABITS = """
+from __future__ import annotations
+import numpy as np
+import numpy.linalg as la
+from dataclasses import dataclass
+from numpy import ndarray
+
+@dataclass
+class Cache:
+    x: ndarray
+    _m: ndarray
+
+class Base:
+    def __init__(self):
+        self._u = np.zeros(3)
+
+    def __call__(self, x):
+        return self._half(x) + self._u + np.linalg.norm(x) + la.norm(Cache(x, x)._m)
+
+    def _half(self, x):
+        return np.asarray(x, dtype=x.dtype).flatten("F") / 2
+
+    def __repr__(self):
+        return "Base"
+
+if __name__ == "__main__":
+    print(Base())
+"""
+
+
+def test_the_rules_look_at_each_attribute_of_a_chain_once():
+    lines = 0
+
+    def count(frame, event, value):
+        nonlocal lines
+        lines += event == "line"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        list(rules.breaches("import numpy as np\nnp" + ".a" * 900))
+    finally:
+        sys.settrace(before)
+    assert lines < 400 * 900  # a square would be a million and more
+
+
+def test_a_file_that_is_too_large_is_refused_with_a_sentence(solved):
+    found = judge("loss", solved["loss.py"] + "#" * rules.LARGEST)
+    assert [verdict.verdict for verdict in found] == ["wrong", "waits"]
+    assert str(rules.LARGEST) in found[0].note
 
 
 QUOTIENTS = {
@@ -439,8 +540,14 @@ TRICKS = {
 }
 
 
+@pytest.fixture
+def unruled(monkeypatch):
+    """The judge without its rules, whose verdicts do not depend on them."""
+    monkeypatch.setattr(rules, "breaches", lambda text: iter(()))
+
+
 @mostly_slow("trick", TRICKS, 0, 2, 8, 10)
-def test_a_trick_changes_its_own_row_at_most(solved, trick):
+def test_a_trick_changes_its_own_row_at_most(solved, trick, unruled):
     found = judge("activation", cheating(solved, trick))
     assert {v.id: v.points for v in found if v.points} == {"activation.y": 5}
     assert TRICKS[trick] in notes(found)
@@ -455,7 +562,7 @@ def test_what_a_file_patches_is_patched_for_itself(solved):
     assert points(judge("activation", solved["activation.py"])) == 20
 
 
-def test_a_subclass_of_ndarray_is_judged_by_its_numbers(solved):
+def test_a_subclass_of_ndarray_earns_nothing(solved, unruled):
     lie = (
         "class E(np.ndarray):\n"
         "    def __sub__(self, o): return np.zeros(self.shape)\n"
