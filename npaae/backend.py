@@ -27,6 +27,9 @@ BACKENDS = ("numpy", "cupy", "auto")
 # has to be saved. Epoch 0 means before training.
 WEIGHTS, SHUFFLE, NOISE, SAMPLE = range(1, 5)
 
+# Whether the user has chosen a number. OpenBLAS reads these once, when NumPy loads it.
+THREADS_CHOSEN = bool({"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & os.environ.keys())
+
 BLOCK = 2**17  # elements: 512 KiB of float32, so that the arrays of one update stay in the cache
 
 
@@ -124,7 +127,7 @@ def blas_threads(xp: ModuleType, multiplications: int) -> Iterator[None]:
     slow each other down. Setting OPENBLAS_NUM_THREADS or OMP_NUM_THREADS overrides this. The limit
     applies to the whole process, and so to whatever else it computes at the time.
     """
-    if xp is not np or multiplications >= 10**8 or _threads_chosen():
+    if xp is not np or multiplications >= 10**8 or THREADS_CHOSEN:
         yield
         return
     with _one_thread:
@@ -168,12 +171,8 @@ _one_thread = _OneThread()
 
 def one_blas_thread() -> None:
     """Compute all matrix products on one thread from now on, unless the user chose otherwise."""
-    if not _threads_chosen():
+    if not THREADS_CHOSEN:
         _thread_pools().limit(limits=1, user_api="blas")
-
-
-def _threads_chosen() -> bool:
-    return bool({"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & os.environ.keys())
 
 
 @cache

@@ -221,10 +221,12 @@ class Sequential:
         return dy
 
     def initialise(self, rng: Generator) -> None:
-        """Draw the initial parameters of every layer that draws them, in order."""
+        """Draw the initial parameters of every layer that draws them, in order, at any depth."""
         for layer in self.layers:
             if hasattr(layer, "initialise"):
                 layer.initialise(rng)
+            elif hasattr(layer, "layers"):
+                Sequential(layer.layers).initialise(rng)
 
     @property
     def size(self) -> int:

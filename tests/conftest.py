@@ -1,6 +1,7 @@
 """What the tests share: Hypothesis's settings, small models, and the real data if it is there."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,12 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-examples = 10 * settings.get_profile("npaae").max_examples
+examples = 4 * settings.get_profile("npaae").max_examples
 settings.register_profile("ci", settings.get_profile("npaae"), max_examples=examples)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "npaae"))
+
+if os.name == "posix":  # a runner may ignore it, as nohup does, and programs inherit that
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The full sets, beside the checkout on the project's own machines. Users have no such folder.
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

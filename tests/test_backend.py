@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -125,15 +127,11 @@ def threads():
 
 @pytest.fixture
 def two_threads(monkeypatch):
-    for name in USERS:
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(backend, "THREADS_CHOSEN", False)
     with threadpool_limits(2, "blas"):
         if threads() != {2}:
             pytest.skip("the threads of NumPy's linear algebra cannot be set here")
         yield
-
-
-USERS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -159,14 +157,27 @@ def test_of_two_blocks_that_overlap_the_last_to_end_gives_the_threads_back(first
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(
     ("xp", "multiplications", "chosen"),
-    [(np, 10**8, ()), (SimpleNamespace(), 1, ()), *((np, 1, [name]) for name in USERS)],
-    ids=["large products", "on a GPU", *USERS],
+    [(np, 10**8, False), (SimpleNamespace(), 1, False), (np, 1, True)],
+    ids=["large products", "on a GPU", "a user's choice"],
 )
 def test_the_threads_stay_as_they_are_for(monkeypatch, xp, multiplications, chosen):
-    for name in chosen:
-        monkeypatch.setenv(name, "2")
+    monkeypatch.setattr(backend, "THREADS_CHOSEN", chosen)
     with blas_threads(xp, multiplications):
         assert threads() == {2}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "variables"),
+    [(False, {}), (True, {"OPENBLAS_NUM_THREADS": "2"}), (True, {"OMP_NUM_THREADS": "1"})],
+)
+def test_users_choose_a_number_of_threads_before_numpy_is_loaded(chosen, variables):
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+    environment = {name: text for name, text in os.environ.items() if name not in names}
+    line = "from npaae import backend; print(backend.THREADS_CHOSEN)"
+    printed = subprocess.check_output(
+        [sys.executable, "-c", line], env=environment | variables, text=True
+    )
+    assert printed.strip() == str(chosen)
 
 
 class Watch:

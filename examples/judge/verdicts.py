@@ -143,7 +143,8 @@ def _pattern(claim: Array, truth: Array, sizes: Mapping[str, float]) -> str:
 
 def _is_simple(factor: float) -> bool:
     """Whether a factor is unlikely to be chance: a whole number, or 1 over one."""
-    return factor != 0 and any(abs(f - round(f)) < EQUAL * abs(f) for f in (factor, 1 / factor))
+    both = (factor, 1 / factor) if factor else ()
+    return any(np.isfinite(f) and abs(f - round(f)) < EQUAL * abs(f) for f in both)
 
 
 def _few(values: Array) -> str:
