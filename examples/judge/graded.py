@@ -18,6 +18,7 @@ Rng = np.random.Generator
 # Limits of errors. Derivations reach 1e-15, and difference quotients 1e-10. Quotients of high order
 # that stay on one side of every kink reach 1e-13 if x is of order one, and 1e-12 if it is 30.
 VALUE, DERIVATIVE = 1e-11, 2e-13
+BUDGET = 60.0  # seconds for all rows of a design, which take one or two
 
 
 class Remote:
@@ -343,10 +344,10 @@ def judge(design: Design, text: str | None, seed: int) -> list[Verdict]:
     if found:
         return broken(design, f"{found[1]} ({file}, line {found[0]})")
     verdicts: dict[str, Verdict] = {}
-    pending = list(rows)
+    pending, left = list(rows), BUDGET
     try:
-        while pending:  # a row that ends the process costs itself: the next ones get another
-            with np.errstate(all="ignore"), Sandbox() as sandbox:
+        while pending and left > 0:  # a row that ends the process costs itself, and some of BUDGET
+            with np.errstate(all="ignore"), Sandbox(total=left) as sandbox:
                 try:
                     sandbox.load(design.name, text)
                 except Fault as fault:
@@ -358,9 +359,11 @@ def judge(design: Design, text: str | None, seed: int) -> list[Verdict]:
                         verdicts[row.id] = verdict(design, row, "waits", f"for {', '.join(waits)}")
                     else:
                         verdicts[row.id] = tried(design, row, sandbox, seed)
+                left -= sandbox.waited
     except Fault as fault:  # the process did not even start
         return broken(design, str(fault))
-    return [verdicts[row.id] for row in rows]
+    late = f"not tried: the rows before take {BUDGET:g} seconds"
+    return [verdicts.get(row.id, verdict(design, row, "wrong", late)) for row in rows]
 
 
 def tried(design: Design, row: Row, sandbox: Sandbox, seed: int) -> Verdict:

@@ -19,7 +19,7 @@ from . import protocol
 
 LIMIT = 10.0  # seconds for a call, which takes milliseconds
 START = 60.0  # seconds until the process is ready
-TOTAL = 120.0  # seconds for all calls to one process
+TOTAL = 120.0  # seconds for all calls, if nothing else is said
 EXAMPLES = Path(__file__).resolve().parents[1]
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -62,8 +62,9 @@ class Sandbox:
     over a pipe that its standard streams know nothing of. Use it in a `with` block.
     """
 
-    def __init__(self, modules: Sequence[str] = ()) -> None:
+    def __init__(self, modules: Sequence[str] = (), total: float = TOTAL) -> None:
         self.modules = list(modules)  # of the library, imported before the limits hold
+        self.total = total
         self.loaded: list[dict[str, Any]] = []
         self.is_open = False
         self.waited = 0.0
@@ -117,11 +118,19 @@ class Sandbox:
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to a request: a method of `worker.Student` and its arguments. Raises Fault."""
-        if not self.is_open:
+        if self.waited > self.total:
+            self.stop()
+            raise Fault("all calls together take too long")
+        is_new = not self.is_open
+        if is_new:
             self.start()
-            for file in self.loaded:
+        begun = time.monotonic()
+        try:
+            for file in self.loaded if is_new else ():
                 self._ask(file, LIMIT)
-        return self._ask(request, LIMIT)
+            return self._ask(request, LIMIT)
+        finally:
+            self.waited += time.monotonic() - begun
 
     def call(self, code: str, *args: Any, **options: Any) -> Answer:
         """The answer to a call: see `worker.Student.call` for the options. Raises Fault."""
@@ -147,14 +156,10 @@ class Sandbox:
     def _ask(self, request: Any, limit: float) -> dict[str, Any]:
         answer: Any = None
         ending = "the code ended its process"
-        start = time.monotonic()
         try:
             self._send(protocol.pack(request), limit)
             self.wanted.release()
             answer = self.answers.get(timeout=limit)
-            self.waited += time.monotonic() - start
-            if self.waited > TOTAL:
-                answer, ending = None, f"all calls together take more than {TOTAL:g} seconds"
         except Empty:
             ending = f"no answer after {limit:g} seconds: is there an endless loop?"
         except OSError:

@@ -32,6 +32,7 @@ REFUSED = (
     "syslog.", "tempfile.", "webbrowser.", "winreg.",
 )  # fmt: skip
 IMPORTING = ("os.listdir", "os.scandir")  # which a module of the standard library needs to load
+SCALARS = frozenset(np.sctypeDict.values())
 SUFFIXES = (".py", ".pyc", ".so", ".pyd")
 
 
@@ -89,25 +90,27 @@ class Student:
         `np.errstate`. watch: see `_running`.
         """
         owner = None if key is None else self.objects[key]
-        before = self._set(owner, state or {})
         arguments = [self._decoded(value) for value in args]
         keywords = {name: self._decoded(value) for name, value in kwargs.items()}
-        function = self._find(code, owner)
-        with np.errstate(**(errors or {})), self._running(watch):
-            value = function(*arguments, **keywords)
         answer: dict[str, Any] = {}
-        if keep:
-            if not isinstance(value, tuple) or len(value) != 2:
-                raise TypeError(f"{code} must return two values, y and a cache, got {_kind(value)}")
-            value, cache = value
-            self.kept.append(cache)
-            answer["kept"] = len(self.kept) - 1
-        answer["value"] = _plain(value)
-        after = {name: self._find(name, owner) for name in back}
-        answer["rebound"] = [
-            name for name in back if after[name] is not before.get(name, after[name])
-        ]
-        answer["state"] = {name: _plain(before.get(name, after[name])) for name in back}
+        with self._running(watch):  # all that may run the student's code, as a property does
+            before = self._set(owner, state or {})
+            function = self._find(code, owner)
+            with np.errstate(**(errors or {})):
+                value = function(*arguments, **keywords)
+            if keep:
+                if type(value) is not tuple or len(value) != 2:
+                    kind = _kind(value)
+                    raise TypeError(f"{code} must return two values, y and a cache, got {kind}")
+                value, cache = value
+                self.kept.append(cache)
+                answer["kept"] = len(self.kept) - 1
+            answer["value"] = _plain(value)
+            after = {name: self._find(name, owner) for name in back}
+            answer["rebound"] = [
+                name for name in back if after[name] is not before.get(name, after[name])
+            ]
+            answer["state"] = {name: _plain(before.get(name, after[name])) for name in back}
         answer["used"] = self.used
         generators = [value for value in arguments if isinstance(value, np.random.Generator)]
         answer["generators"] = [_numbers(rng.bit_generator.state) for rng in generators]
@@ -221,10 +224,10 @@ class Student:
 
 def _plain(value: Any) -> Any:
     """A value as it can be sent: numbers and arrays themselves, anything else by what it is."""
-    if isinstance(value, np.ndarray | np.generic):
+    if type(value) is np.ndarray or type(value) in SCALARS:  # no subclass, which may run code
         if value.nbytes > protocol.LARGEST:
             raise TypeError(f"an array must have a sensible size, got {value.nbytes} bytes")
-        array = np.array(value, copy=True, subok=False)
+        array = np.array(value, copy=True)
         if array.dtype.name not in protocol.TYPES:
             raise TypeError(f"an array of float64 is expected, got one of {array.dtype}")
         return array

@@ -562,6 +562,49 @@ def test_what_a_file_patches_is_patched_for_itself(solved):
     assert points(judge("activation", solved["activation.py"])) == 20
 
 
+KINDS = """
+import numpy as np
+
+class Lazy(np.ndarray):
+    @property
+    def nbytes(self):
+        raise AssertionError
+
+class Number(np.float64):
+    nbytes = Lazy.nbytes
+
+class Layer:
+    def forward(self, x):
+        return x, None
+
+    @property
+    def dx(self):
+        z = np.ones(2, "D")
+        return np.abs(z)
+
+def f(x):
+    return Lazy(2)
+
+def g(x):
+    return Number(2)
+"""
+
+
+@pytest.mark.parametrize(("code", "kind"), [("f", "Lazy"), ("g", "Number")])
+def test_an_array_or_number_of_another_class_is_only_named(code, kind):
+    with sandbox.Sandbox() as process:
+        process.load("kinds", KINDS)
+        assert process.call(f"kinds.{code}", np.ones(2)).value == {"other": kind}
+
+
+def test_what_an_attribute_computes_is_watched_too():
+    with sandbox.Sandbox() as process:
+        process.load("kinds", KINDS)
+        remote = graded.Remote(process, "kinds.Layer", watch=True)
+        with pytest.raises(verdicts.Wrong, match="complex128"):
+            remote.call("forward", np.ones(2), keep=True, back=("dx",))
+
+
 def test_a_subclass_of_ndarray_earns_nothing(solved, unruled):
     lie = (
         "class E(np.ndarray):\n"
@@ -588,6 +631,17 @@ def test_a_row_after_one_that_ends_the_process_is_tried(solved, monkeypatch):
     found = {verdict.id: verdict.verdict for verdict in judge("layer", text)}
     assert found["layer.dx"] == "wrong"
     assert found["layer.dgamma"] == found["layer.dbeta"] == "right"
+
+
+def test_all_rows_of_a_design_have_one_budget_of_time(solved, monkeypatch):
+    monkeypatch.setattr(sandbox, "LIMIT", 2.0)
+    monkeypatch.setattr(graded, "BUDGET", 2.0)
+    text = re.sub(
+        r"(def (?:backward|param).*\n)", r"\1        while True: pass\n", solved["layer.py"]
+    )
+    found = {verdict.id: verdict for verdict in judge("layer", text)}
+    assert [verdict.verdict for verdict in found.values()] == ["right", "wrong", "wrong", "wrong"]
+    assert "not tried" in found["layer.dbeta"].note
 
 
 def test_printing_does_no_harm(solved):
