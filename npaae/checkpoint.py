@@ -205,7 +205,7 @@ def rebuilt(
     for name, array in {"gradient": model.gradient, **model.arrays()}.items():
         array[...] = model.xp.asarray(arrays[name])
     for part, attributes in zip(_all_parts(model), values, strict=True):
-        vars(part).update(attributes)
+        getattr(part, "__dict__", {}).update(attributes)
     return model
 
 
@@ -218,7 +218,8 @@ def _all_parts(model: Any) -> Iterator[Any]:
 
 def _plain_values(part: Any) -> dict[str, Any]:
     """The attributes without arrays: an epoch, a rate that a schedule sets, a user's notes."""
-    return {name: value for name, value in vars(part).items() if _is_plain(value)}
+    attributes = getattr(part, "__dict__", {})  # a layer with __slots__ has none
+    return {name: value for name, value in attributes.items() if _is_plain(value)}
 
 
 def _is_plain(value: Any) -> bool:

@@ -61,7 +61,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from .backend import HostArray as Array
-from .checks import positive
+from .checks import host_array, positive
 from .errors import InvalidInput, UserError
 from .layers import declared
 
@@ -301,12 +301,12 @@ class _Probe:
 
     def _evaluate(self, x: Array) -> float:
         with np.errstate(all="ignore"):
-            value = self.f(x.copy())
-        kind, shape = getattr(value, "dtype", type(value).__name__), np.shape(value)
-        if shape != () or value is None or np.iscomplexobj(value):
-            raise InvalidInput(f"f must return a real number, got {kind} of shape {shape}")
-        if kind in (np.float16, np.float32):
-            raise InvalidInput(f"f must compute in float64 throughout, got {kind}")
+            value = host_array("f", self.f(x.copy()))
+        if value.shape != () or value.dtype.kind not in "fiub":
+            given = f"{value.dtype} of shape {value.shape}"
+            raise InvalidInput(f"f must return a real number, got {given}")
+        if value.dtype in (np.float16, np.float32):
+            raise InvalidInput(f"f must compute in float64 throughout, got {value.dtype}")
         return float(value)
 
     def _attempt(self, x: Array) -> float:
@@ -362,7 +362,10 @@ class _Probe:
         is_noise = i > 1 and 16 * noise[i - 2] > best.spread * best.step
         visible = max(1e-4 * best.size, 32 * best.rounding)
         is_kink = best.spread > visible and not (shrinks or is_noise)
-        if is_kink or (i > 0 and tried[0].refutes(best)):
+        # If f changes by as much at every step, none is short enough.
+        changes = [look.slope * look.step for look in found]
+        is_lost = best.error > AGREEMENT and len(found) > 5 and max(changes) < 10 * min(changes)
+        if is_kink or is_lost or (i > 0 and tried[0].refutes(best)):
             raise Kink("f has a kink at x, or varies on a scale below the smallest step")
         return best._replace(slope=found[-1].slope)
 
@@ -449,7 +452,7 @@ def _require_point(name: str, x: Array) -> None:
 
 
 def _real(name: str, values: Any, shape: tuple[int, ...]) -> Array:
-    array = np.asarray(values)
+    array = host_array(name, values)
     if array.dtype.kind not in "fiub":
         raise InvalidInput(f"{name} must be an array of real numbers, got {array.dtype}")
     if array.shape != shape:

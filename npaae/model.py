@@ -128,6 +128,8 @@ class AdversarialAutoencoder:
             with np.errstate(over="ignore", invalid="ignore"):  # what is not yet drawn is anything
                 self._theta, self._gradient = flatten(self.xp, networks, self.dtype)
             self._views = self._parameters()
+            self._kinds: dict[str, str] = {}
+            self._statistics()  # notes what they are now
         except InvalidInput:
             raise
         except (MemoryError, ValueError, OverflowError) as error:
@@ -522,10 +524,19 @@ class AdversarialAutoencoder:
         moments = {
             f"{name}.{m}": getattr(adam, m) for name, adam in self.adams().items() for m in "mv"
         }
-        statistics = {
-            label: getattr(layer, name) for label, layer, name in self.declared("statistics")
-        }
-        return {"theta": self.theta, **moments, **statistics}
+        return {"theta": self.theta, **moments, **self._statistics()}
+
+    def _statistics(self) -> dict[str, Array]:
+        """Every statistic, by name; raises InvalidInput unless it has its first shape and type."""
+        found = {label: getattr(layer, name) for label, layer, name in self.declared("statistics")}
+        for label, value in found.items():
+            if not (hasattr(value, "dtype") and hasattr(value, "__setitem__")):
+                raise InvalidInput(f"{label} must be an array, got {type(value).__name__}")
+            kind = f"{value.dtype} of shape {value.shape}"
+            first = self._kinds.setdefault(label, kind)
+            if kind != first:
+                raise InvalidInput(f"{label} must stay {first}, as it was at first, got {kind}")
+        return found
 
     def _parameters(self) -> dict[str, Array]:
         """Every parameter and every gradient of one, by name."""

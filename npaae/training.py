@@ -181,15 +181,19 @@ def _epochs(
 @contextmanager
 def _whole(model: AdversarialAutoencoder) -> Iterator[None]:
     """Restore the model to its state before the block if an exception ends the block."""
-    arrays = {name: array.copy() for name, array in model.arrays().items()}
+    kept = {name: array.copy() for name, array in model.arrays().items()}
     steps = {name: adam.t for name, adam in model.adams().items()}
+    epoch = model.epoch
     try:
         yield
     except BaseException:
+        for label, layer, name in model.declared("statistics"):
+            setattr(layer, name, kept[label])  # whatever the layer has put in its place
         for name, array in model.arrays().items():
-            array[...] = arrays[name]
+            array[...] = kept[name]
         for name, adam in model.adams().items():
             adam.t = steps[name]
+        model.epoch = epoch
         raise
 
 

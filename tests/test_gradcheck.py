@@ -1042,3 +1042,20 @@ def test_a_relative_error_is_right_at_any_scale_and_inf_if_anything_is_not_finit
     assert gradcheck.relative_error(np.empty(0), np.empty(0)) == 0
     assert gradcheck.relative_error(np.zeros(3), np.full(3, np.nan)) == np.inf
     assert gradcheck.relative_error(np.full(3, np.inf), np.full(3, np.inf)) == np.inf
+
+
+@pytest.mark.parametrize("value", ["abc", "1.0", b"1", {}, {1}, object(), 10**400, [1, [2, 3]]])
+def test_what_is_no_real_number_is_refused_whatever_it_is(value):
+    with pytest.raises(InvalidInput, match=r"^f must"):
+        elementwise(lambda x: value, np.zeros(1), np.zeros(1))
+
+
+def test_a_ragged_gradient_is_refused_by_name():
+    with pytest.raises(InvalidInput, match=r"^gradient must"):
+        elementwise(lambda x: x.sum(), np.zeros(2), [1, [2, 3]])
+
+
+@pytest.mark.parametrize("k", [1e10, 1e11, 1e12])
+def test_what_varies_below_the_shortest_step_is_not_judged(k):
+    with pytest.raises((Kink, InvalidInput)):
+        elementwise(lambda x: np.sin(k * x).sum(), np.ones(1), k * np.cos(k * np.ones(1)))

@@ -444,3 +444,86 @@ def test_ranks_train_layers_that_treat_each_row_alone_as_one_process_does(no_thr
 
     for found in on_threads(3, steps):
         np.testing.assert_allclose(found, steps(None), rtol=0, atol=1e-12)
+
+
+# Layers that cannot be kept, or that leave their drawing to the network
+
+
+class Average:
+    """The identity, with a running mean that takes the shape of the means of a batch."""
+
+    statistics = ("mean",)
+
+    def __init__(self, mean):
+        self.mean = mean
+
+    def forward(self, x, rng=None):
+        if rng is not None:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(axis=0)
+        return x, None
+
+    def backward(self, dy, cache):
+        return dy
+
+
+def with_layers(*layers):
+    """A model whose encoder ends in these layers."""
+
+    class Model(AdversarialAutoencoder):
+        def networks(self):
+            encoder, decoder, discriminator = super().networks()
+            return Sequential([*encoder.layers, *layers]), decoder, discriminator
+
+    return Model(**SMALL)
+
+
+@pytest.mark.parametrize("mean", [0.0, np.float64(0), [0.0, 0.0]])
+def test_a_statistic_that_is_no_array_is_refused_by_name(mean):
+    with pytest.raises(InvalidInput, match=r"^encoder\.7\.mean must be an array"):
+        with_layers(Average(mean))
+
+
+@pytest.mark.parametrize("mean", [np.zeros(()), np.zeros(1), np.zeros(2, np.float32)])
+def test_a_statistic_that_changes_its_shape_or_type_is_refused_in_the_first_epoch(mean):
+    model = with_layers(Average(mean))
+    with pytest.raises(InvalidInput, match=r"^encoder\.7\.mean must stay"):
+        next(npaae.train(model, IMAGES))
+
+
+def test_the_layers_of_one_that_draws_nothing_itself_are_drawn():
+    class Inner(Residual):
+        initialise = property()  # hasattr says that there is none
+
+    weights = [np.full((2, 2), 777.0) for _ in range(2)]
+    model = with_layers(Inner([Dense(np, weights[0], np.zeros(2))]))
+    assert np.abs(model.encoder.layers[-1].layers[0].layers[0].W).max() <= 1 / np.sqrt(2)
+
+
+def test_a_model_whose_statistic_is_refused_is_given_back_as_it_was():
+    model = with_layers(Average(np.zeros(1)))
+    before = model.theta.copy()
+    with pytest.raises(InvalidInput):
+        next(npaae.train(model, IMAGES))
+    np.testing.assert_array_equal(model.theta, before)
+    assert (model.encoder.layers[-1].mean.shape, model.epoch) == ((1,), 0)
+
+
+def test_a_layer_with_slots_is_copied():
+    class Slots:
+        """The identity, without a __dict__."""
+
+        __slots__ = ()
+
+        def forward(self, x, rng=None):
+            return x, None
+
+        def backward(self, dy, cache):
+            return dy
+
+    class Model(AdversarialAutoencoder):
+        def networks(self):
+            encoder, decoder, discriminator = super().networks()
+            return Sequential([*encoder.layers, Slots()]), decoder, discriminator
+
+    model = Model(**SMALL)
+    np.testing.assert_array_equal(copy.deepcopy(model).encode(X), model.encode(X))

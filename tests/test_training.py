@@ -405,3 +405,23 @@ def test_on_real_digits_codes_follow_the_prior_and_losses_move_as_in_the_report(
     assert max(1.25, first.discriminator) < last.discriminator
     assert last.generator < min(0.95, max(record.generator for record in history))
     assert all(3.5 < std < 6.5 for std in last.code_std)
+
+
+def test_an_interrupt_at_the_very_end_of_an_epoch_takes_its_number_back_too(
+    small_model, images, monkeypatch
+):
+    model = small_model()
+    leave = backend._OneThread.__exit__
+
+    def interrupted(block, *error):
+        leave(block, *error)
+        raise KeyboardInterrupt
+
+    list(npaae.train(model, images, epochs=1))
+    before = model.theta.copy()
+    monkeypatch.setattr(backend._OneThread, "__exit__", interrupted)
+    monkeypatch.setattr(backend, "THREADS_CHOSEN", False)
+    with pytest.raises(KeyboardInterrupt):
+        next(npaae.train(model, images))
+    assert model.epoch == 1
+    np.testing.assert_array_equal(model.theta, before)

@@ -75,13 +75,13 @@ class Noise:
 
 
 class BatchNorm:
-    """y = γ n + β with n = (x − μ) / s, where μ and s² are each column's mean and variance + ε.
+    """y = γ x̂ + β with x̂ = (x − μ) / s, where μ and s² are each column's mean and variance + ε.
 
-    x, n and y have shape (rows, k), γ and β (k,). In training, μ and s² are computed from the
+    x, x̂ and y have shape (rows, k), γ and β (k,). In training, μ and s² are computed from the
     batch; in evaluation they are running averages, kept in `mean` and `variance`. Every element of
     x also affects μ and s. With d = γ dy, and means over the rows,
 
-        dx = (d − mean(d) − n · mean(d · n)) / s,      dγ = Σ_i dy_i n_i,      dβ = Σ_i dy_i
+        dx = (d − mean(d) − x̂ · mean(d · x̂)) / s,      dγ = Σ_i dy_i x̂_i,      dβ = Σ_i dy_i
 
     In evaluation, where μ and s are constants, dx = d / s.
 
@@ -103,7 +103,7 @@ class BatchNorm:
         self.mean, self.variance = xp.zeros(k, dtype), xp.ones(k, dtype)
 
     def forward(self, x: Array, rng: Generator | None = None) -> tuple[Array, Any]:
-        """y, of x's shape; the cache is n, s, and whether μ and s are those of the batch."""
+        """y, of x's shape; the cache is x̂, s, and whether μ and s are those of the batch."""
         mean, variance = self.mean, self.variance
         if rng is not None:
             mean = x.mean(axis=0)
@@ -115,7 +115,7 @@ class BatchNorm:
         return self.gamma * x_hat + self.beta, (x_hat, s, rng is not None)
 
     def backward(self, dy: Array, cache: Any) -> Array:
-        """dx = (d − mean(d) − n · mean(d · n)) / s; in evaluation d / s."""
+        """dx = (d − mean(d) − x̂ · mean(d · x̂)) / s; in evaluation d / s."""
         x_hat, s, of_the_batch = cache
         d = self.gamma * dy
         if of_the_batch:
@@ -126,7 +126,7 @@ class BatchNorm:
         return d
 
     def parameter_gradients(self, dy: Array, cache: Any) -> None:
-        """dγ = Σ_i dy_i n_i and dβ = Σ_i dy_i."""
+        """dγ = Σ_i dy_i x̂_i and dβ = Σ_i dy_i."""
         x_hat, *_ = cache
         self.xp.sum(dy * x_hat, axis=0, out=self.dgamma)
         self.xp.sum(dy, axis=0, out=self.dbeta)

@@ -160,10 +160,10 @@ class CategoricalAutoencoder(AdversarialAutoencoder):
         heads = [others.pop()] if distance else []
         adversaries = [self.network(sizes, drop) for sizes in others]
         noise, softmax_ = Noise(config["noise"]), PartialSoftmax(xp, self.categories)
-        normal = BatchNorm(xp, encoder[-1], self.dtype)
+        normalisation = BatchNorm(xp, encoder[-1], self.dtype)
         places = [ClusterHeads(xp, empty(sizes), empty(sizes[1:]), distance) for sizes in heads]
         return (
-            Sequential([noise, *self._normalised(encoder), normal, softmax_]),
+            Sequential([noise, *self._normalised(encoder), normalisation, softmax_]),
             Sequential([*places, *self._normalised(decoder)]),
             SideBySide(xp, adversaries, [sizes[0] for sizes in others]),
         )

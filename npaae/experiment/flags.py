@@ -155,9 +155,9 @@ def _settings_before(
             f"{given['out']} holds a run of {config['name']}, not of {name}; name another folder"
         )
     before = settings(config)
-    taken = {key: _takes(options_of.get(key), value) for key, value in before.items()}
-    strangers = config["settings"].keys() - options_of.keys() - {"sample"}
-    if wrong := sorted(strangers | {key for key in taken if not taken[key]}):
+    fits = {key: _takes(options_of.get(key), value) for key, value in before.items()}
+    unknown = config["settings"].keys() - options_of.keys() - {"sample"}
+    if wrong := sorted(unknown | {key for key in fits if not fits[key]}):
         raise BadFile(f"{given['out'] / CONFIG} is damaged: {wrong[0]} is not a flag's setting")
     if {"data_dir", "sample"} & given.keys():  # given again; `Run` compares their content
         del before["data_dir"], before["sample"]
