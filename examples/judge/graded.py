@@ -16,7 +16,8 @@ from .verdicts import Verdict, Wrong, is_imprecise, of_fault, require
 Array = np.ndarray[Any, Any]
 Rng = np.random.Generator
 # Limits of errors. Derivations reach 1e-15, and difference quotients 1e-10. Quotients of high order
-# that stay on one side of every kink reach 1e-13 if x is of order one, and 1e-12 if it is 30.
+# that stay on one side of every kink reach 1e-13 if x is of order one, and 1e-12 if it is 30; with
+# a step that grows with x, some pass.
 VALUE, DERIVATIVE = 1e-11, 2e-13
 BUDGET = 60.0  # seconds for all rows of a design, which take one or two
 

@@ -1,8 +1,8 @@
 """What homework may import and name, and a sentence for what it may not.
 
 The judge reads a student's file by these rules before it runs, and the student's process applies
-them once more as it runs. They make cheating harder than deriving. What keeps the verdict right is
-that no student's code runs in the judge's process.
+those of imports as it runs. They close the easy ways around a derivation, not every way. What keeps
+the verdict right is that no student's code runs in the judge's process.
 """
 
 import ast
@@ -61,11 +61,16 @@ def refused_import(module: str, own: Container[str] = ()) -> str:
 
 
 def imports(text: str, own: Container[str]) -> Iterator[tuple[int, str]]:
-    """(line, sentence) for every import in a file that is refused, and for a file too large."""
+    """(line, sentence) for every import that is refused, and for a file that cannot be read."""
     if len(text) > LARGEST:
         yield 1, f"a file must have at most {LARGEST} characters, got more"
         return
-    for node in _nodes(text):
+    try:
+        nodes = list(_nodes(text))
+    except (RecursionError, MemoryError):  # which may not happen where it is to be run
+        yield 1, "a file must not be nested so deeply"
+        return
+    for node in nodes:
         match node:
             case ast.Import():
                 names = [alias.name for alias in node.names]
@@ -192,7 +197,7 @@ def _nodes(text: str) -> Iterator[ast.AST]:
     """All of a file, or nothing if it is no Python: importing it will say so."""
     try:
         tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError):
         return
     yield from ast.walk(tree)
 

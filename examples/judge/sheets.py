@@ -219,8 +219,7 @@ formulas are in Python's notation: u**2 is a power, and "a if c else b" chooses 
 At a kink, take the derivative of the branch that the formula uses at that point.
 Arguments must not change. Only NumPy, math, itertools, functools, collections, dataclasses, numbers
 and abc may be imported. A difference quotient of the usual orders is recognised by its precision;
-one of high order, or any other way around a derivation, by whoever reads your file. Check as often
-as you like.
+not every way around a derivation is, so your files may be read too. Check as often as you like.
 
 {designs}"""
 

@@ -481,6 +481,10 @@ def test_the_rules_look_at_each_attribute_of_a_chain_once():
     assert lines < 400 * 900  # a square would be a million and more
 
 
+def test_a_file_that_is_nested_too_deeply_for_the_rules_is_refused():
+    assert [line for line, _ in rules.breaches("-" * 50_000 + "1")] == [1]
+
+
 def test_a_file_that_is_too_large_is_refused_with_a_sentence(solved):
     found = judge("loss", solved["loss.py"] + "#" * rules.LARGEST)
     assert [verdict.verdict for verdict in found] == ["wrong", "waits"]
@@ -516,8 +520,14 @@ QUOTIENTS = {
 }
 
 
+@pytest.fixture
+def unruled(monkeypatch):
+    """The judge without its rules, as if a file had passed them."""
+    monkeypatch.setattr(rules, "breaches", lambda text: iter(()))
+
+
 @mostly_slow("quotient", QUOTIENTS, 0, 4, 5)
-def test_a_numerical_derivative_earns_nothing(solved, quotient):
+def test_a_numerical_derivative_earns_nothing(solved, quotient, unruled):
     found = judge("activation", cheating(solved, QUOTIENTS[quotient], helper=True))
     assert {v.id: v.points for v in found if v.points} == {"activation.y": 5}
     assert re.search("quotient|numbers must not be used|numbers wrong", notes(found))
@@ -538,12 +548,6 @@ TRICKS = {
     "g = lambda: g(); g()": "RecursionError",
     "raise ValueError('\\x1b[2J' * 10**6)": "ValueError",
 }
-
-
-@pytest.fixture
-def unruled(monkeypatch):
-    """The judge without its rules, whose verdicts do not depend on them."""
-    monkeypatch.setattr(rules, "breaches", lambda text: iter(()))
 
 
 @mostly_slow("trick", TRICKS, 0, 2, 8, 10)
@@ -570,8 +574,10 @@ class Lazy(np.ndarray):
     def nbytes(self):
         raise AssertionError
 
+    dtype = nbytes
+
 class Number(np.float64):
-    nbytes = Lazy.nbytes
+    nbytes = dtype = Lazy.nbytes
 
 class Layer:
     def forward(self, x):
@@ -586,15 +592,39 @@ def f(x):
     return Lazy(2)
 
 def g(x):
-    return Number(2)
+    n = Number(2)
+    return n
+
+def listed(x):
+    held = [(-1) ** 0.5, x]
+    return x
+
+def deep(x):
+    held = {1: (x, [np.array([x.astype("g")[0]], object)])}
+    return x
+
+def subclass(x):
+    class C(type((-1) ** 0.5)):
+        dtype = "float64"
+    c = C(1)
+    return x
 """
+
+
+@pytest.mark.parametrize("code", ["listed", "deep", "subclass"])
+def test_complex_and_long_numbers_are_noticed_in_what_holds_them(code):
+    with sandbox.Sandbox() as process:
+        process.load("kinds", KINDS)
+        used = process.call(f"kinds.{code}", np.ones(2), watch=True).used
+    assert used in ("complex", "longdouble")
 
 
 @pytest.mark.parametrize(("code", "kind"), [("f", "Lazy"), ("g", "Number")])
 def test_an_array_or_number_of_another_class_is_only_named(code, kind):
     with sandbox.Sandbox() as process:
         process.load("kinds", KINDS)
-        assert process.call(f"kinds.{code}", np.ones(2)).value == {"other": kind}
+        found = process.call(f"kinds.{code}", np.ones(2), watch=True)
+    assert found.value == {"other": kind}
 
 
 def test_what_an_attribute_computes_is_watched_too():
