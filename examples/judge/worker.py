@@ -59,7 +59,7 @@ class Student:
         vars(module)["__builtins__"] = safe | {"__import__": self._importer(library)}
         code = compile(text, f"{name}.py", "exec", dont_inherit=True)
         sys.modules[name] = module  # where dataclasses look up the module of a class
-        with self._running():
+        with self.running():
             exec(code, vars(module))
         self.modules[name] = module
         return {}
@@ -69,7 +69,7 @@ class Student:
         arguments = [self._decoded(value) for value in args]
         arguments = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
         keywords = {name: self._decoded(value) for name, value in kwargs.items()}
-        with self._running():
+        with self.running():
             self.objects[key] = self._find(code)(*arguments, **keywords)
         return {}
 
@@ -89,13 +89,13 @@ class Student:
 
         Returns its value; with `keep`, a number for the second of its two values, the cache. `back`
         names the attributes to return, as the arrays that they were before the call. errors: for
-        `np.errstate`. watch: see `_running`.
+        `np.errstate`. watch: see `running`.
         """
         owner = None if key is None else self.objects[key]
         arguments = [self._decoded(value) for value in args]
         keywords = {name: self._decoded(value) for name, value in kwargs.items()}
         answer: dict[str, Any] = {}
-        with self._running(watch):  # all that may run the student's code, as a property does
+        with self.running(watch):  # all that may run the student's code, as a property does
             before = self._set(owner, state or {})
             function = self._find(code, owner)
             with np.errstate(**(errors or {})):
@@ -193,7 +193,7 @@ class Student:
         return guarded
 
     @contextmanager
-    def _running(self, watch: bool = False) -> Iterator[None]:
+    def running(self, watch: bool = False) -> Iterator[None]:
         """While a student's code runs: refuse what homework must not do.
 
         With `watch`, which costs time, notice the numbers that it computes with too.
@@ -343,7 +343,8 @@ def main() -> None:
                 answer = getattr(student, request.pop("do"))(**request)
                 frame = protocol.pack(answer)
             except BaseException as error:  # sys.exit and the like too
-                frame = protocol.pack(fault(error, student.files))
+                with student.running():  # its message may be computed by the student's code
+                    frame = protocol.pack(fault(error, student.files))
             send(frame)
 
 

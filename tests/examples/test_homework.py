@@ -742,6 +742,16 @@ def test_code_that_has_escaped_the_rules_gets_a_fault_at_most(way, tmp_path, mon
     assert nobody_is_left(process)
 
 
+def test_the_message_of_an_error_is_computed_behind_the_same_fences():
+    named = "class O: __repr__ = lambda self: f'put {os.putenv(*self.given)}'; given = 'ab'"
+    code = f"{ESCAPE}    {named}\n    raise KeyError(O())"
+    with sandbox.Sandbox() as process:
+        process.load("escaped", code)
+        with pytest.raises(sandbox.Fault) as fault:
+            process.call("escaped.f")
+    assert "put" not in str(fault.value)
+
+
 @linux
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
 def test_as_root_the_process_becomes_nobody_who_can_neither_delete_nor_fork(tmp_path):
