@@ -16,6 +16,7 @@ import os
 import re
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib import resources
 from math import isqrt, prod
@@ -112,8 +113,12 @@ def load(path: str | os.PathLike[str]) -> Dataset:
             "x_train or images, but has none"
         )
     if len(found) > 1:
-        choices = ", ".join(str(one.choice) for one in found)
-        raise InvalidInput(f"{path} holds {len(found)} data sets; name one of them: {choices}")
+        choices = dict.fromkeys(str(one.choice) for one in found)
+        remedy = f"name one of them: {', '.join(choices)}"
+        if len(choices) == 1:  # an archive, inside which no path leads
+            names = ", ".join(str(_first_images(one.arrays)[1]) for one in found)
+            remedy = f"save one of them in an archive of its own: {names}"
+        raise InvalidInput(f"{path} holds {len(found)} data sets; {remedy}")
     (one,) = found
     parts = [part for part, content in one.arrays if content == "images"]
     train = next((part for part in ("train", "") if part in parts), None)
@@ -310,7 +315,7 @@ def _meaning(name: str) -> tuple[str, str, str] | None:
     """(prefix, part, content) of an array with this name, or None for other arrays."""
     said = {"part": "", "content": ""}
     rest = []
-    for word in re.split(r"[^0-9A-Za-z]+", name):
+    for word in re.split(r"[^0-9A-Za-z\x80-\U0010ffff]+", name):
         for kind, words in (("part", _PARTS), ("content", _CONTENTS)):
             if word.lower() in words:
                 said[kind] = words[word.lower()]
@@ -327,15 +332,19 @@ def _with_images(groups: dict[tuple[Path, str], _Arrays]) -> list[_Set]:
         for key, arrays in groups.items()
         if any(content == "images" for _, content in arrays)
     }
-    places, sets = [place for place, _ in groups], []
+    inside = Counter(path for place, _ in groups for path in (place, *place.parents))
+    sets = []
     for (place, prefix), arrays in groups.items():
         folders = (place.absolute(), *place.absolute().parents)
         named = (folder for folder in folders if folder.name.lower() not in _NAMELESS)
         name = prefix or next((folder.stem for folder in named), "data")
-        file = next(file for (_, content), (file, _) in arrays.items() if content == "images")
-        alone = sum(place in (other, *other.parents) for other in places) == 1
-        sets.append(_Set(name, place if alone else file, arrays))
+        alone = inside[place] == 1
+        sets.append(_Set(name, place if alone else _first_images(arrays)[0], arrays))
     return sets
+
+
+def _first_images(arrays: _Arrays) -> _Place:
+    return next(place for (_, content), place in arrays.items() if content == "images")
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -368,12 +377,14 @@ def _read_part(arrays: _Arrays, part: str | None) -> tuple[HostArray | None, Hos
         return images.read(), None
     labels = stored(*arrays[part, "labels"])
     n, columns = images.shape[0], labels.shape[1:]
-    if labels.shape[:1] != (n,) or columns not in ((), (1,), (8,)):
+    file = arrays[part, "labels"][0]
+    origins = [(8,)] if _IDX_NAME.fullmatch(file.name) else []  # QMNIST: class, then its origin
+    if labels.shape[:1] != (n,) or columns not in [(), (1,), *origins]:
         rule = f"labels must be one for each of {n} images, got shape {labels.shape}"
         one_hot = len(columns) == 1 and labels.shape[0] == n
         remedy = "; .argmax(axis=1) makes labels of one-hot rows" if one_hot else ""
         raise BadFile(f"{labels.name}: {rule}{remedy}")
-    values = labels.read()  # eight columns are QMNIST's: the class, then its origin
+    values = labels.read()
     return images.read(), values[:, 0] if columns else values
 
 

@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 
 import numpy as np
 import platformdirs
@@ -62,6 +63,44 @@ def test_of_several_sets_one_must_be_named_and_any_path_in_the_message_names_it(
     paths = str(refused.value).split(": ")[1].split(", ")
     counts = [len(data.load(path).train_images) for path in paths]
     assert sorted(counts) == [12, 13]
+
+
+def test_two_sets_in_one_archive_are_named_by_their_arrays(tmp_path):
+    np.savez(tmp_path / "two.npz", images=ONE_IMAGE, mask_images=ONE_IMAGE)
+    with pytest.raises(InvalidInput, match="images, mask_images"):
+        data.load(tmp_path / "two.npz")
+
+
+def test_the_paths_of_thousands_of_sets_are_found_without_comparing_each_with_each(monkeypatch):
+    compared = 0
+
+    class Place(PurePosixPath):
+        def __eq__(self, other):
+            nonlocal compared
+            compared += 1
+            return super().__eq__(other)
+
+        __hash__ = PurePosixPath.__hash__
+
+        def absolute(self):
+            return self
+
+    groups = {
+        (Place(f"/sets/{i}"), ""): {("train", "images"): (Place(f"/sets/{i}/x.npy"), None)}
+        for i in range(300)
+    }
+    assert len(data._with_images(groups)) == 300
+    assert compared < 10 * 300
+
+
+@pytest.mark.parametrize("names", [("кошки", "собаки"), ("का", "कि"), ("猫", "犬")])
+def test_sets_named_in_any_alphabet_stay_apart(tmp_path, names):
+    for n, name in enumerate(names, 12):
+        idx_layout(f"{name}-train-", f"{name}-test-")(tmp_path, some_images(train=n))
+    with pytest.raises(InvalidInput, match="2 data sets"):
+        data.load(tmp_path)
+    dataset = data.load(tmp_path / f"{names[0]}-train-images-idx3-ubyte")
+    assert (dataset.name, len(dataset.train_images)) == (names[0], 12)
 
 
 def test_a_set_in_the_folder_itself_precedes_those_further_down(tmp_path):
@@ -181,6 +220,9 @@ REFUSED = {  # arrays of an archive, and what the sentence says
     "no training images": ({"x_test": ONE_IMAGE}, "training images"),
     "labels of another number": ({"x_train": np.zeros((6, 3), np.uint8), "y_train": [1]}, "labels"),
     "one-hot labels": ({"x_train": np.zeros((6, 3), np.uint8), "y_train": np.eye(6)}, "argmax"),
+    "one-hot labels of eight classes": (
+        {"x_train": np.zeros((8, 3), np.uint8), "y_train": np.eye(8, dtype=int)}, "argmax",
+    ),
     "labels as floats": (
         {"x_train": np.zeros((6, 3), np.uint8), "y_train": np.ones(6)}, r"astype\(int\)",
     ),
