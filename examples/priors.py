@@ -16,7 +16,7 @@ from tqdm import tqdm
 import npaae
 from npaae import InvalidInput, metrics
 from npaae.checkpoint import replacing
-from npaae.data import require_usable
+from npaae.data import usable
 from npaae.experiment import Parser, import_plots, launch, load_data
 from npaae.priors import gaussian, gaussian_mixture, swiss_roll, uniform_disc, uniform_square
 
@@ -57,7 +57,7 @@ def main() -> None:
     if flags.out.exists():
         raise InvalidInput(f"{flags.out} exists; move it away, or name another file with --out")
     images = load_data("MNIST", flags.data_dir, sample=flags.sample)
-    require_usable(images, visible := images.train_images[0].size)
+    images = usable(images, visible := images.train_images[0].size)
     if flags.held_out:
         images = without_a_sixth(images)
     flags.out.parent.mkdir(parents=True, exist_ok=True)

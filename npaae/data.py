@@ -166,17 +166,8 @@ def dataset(
         if train_labels is not None:
             train_labels, test_labels = train_labels[train], train_labels[test]
         held_out = ", a tenth held out"
-    if test_images.shape[1:] != train_images.shape[1:]:
-        shapes = f"{train_images.shape} and {test_images.shape}"
-        raise InvalidInput(f"images must have one size for training and testing, got {shapes}")
-    known = [labels for labels in (train_labels, test_labels) if labels is not None]
-    values = np.unique(np.concatenate(known)) if known else np.array([], int)
-    train_labels, test_labels = (
-        None
-        if labels is None
-        else np.searchsorted(values, labels).astype(np.min_scalar_type(len(values) - 1))
-        for labels in (train_labels, test_labels)
-    )
+    _require_one_size(train_images, test_images)
+    values, (train_labels, test_labels) = numbered(train_labels, test_labels)
     label_names = tuple(map(str, values.tolist()))
     for published in (_MNIST, _FASHION_MNIST):
         if test_images.dtype == np.uint8 and _idx_digest(test_images) == published.digests[2]:
@@ -189,28 +180,63 @@ def dataset(
     )
 
 
-def require_usable(dataset: Dataset, visible: int) -> None:
-    """Raise InvalidInput unless a model of `visible` pixels can train on the data set and test it.
+def usable(dataset: Dataset, visible: int) -> Dataset:
+    """The data set as `Dataset` describes it, for a model of `visible` pixels to train and test on.
 
-    For a Dataset that `load` or `dataset` made, only the number of pixels can be wrong.
+    Brings a Dataset that the caller has put together into that form: arrays without a channel axis
+    or a column axis, names that are strings, a path that is a Path. One that `load` or `dataset`
+    made has it already, so that only its number of pixels can be wrong.
+
+    Raises InvalidInput if the model cannot train on it, or test it.
     """
     if dataset.test_images is None:
         raise InvalidInput(
             "test_images must not be None; npaae.data.dataset(train_images, …) holds some out"
         )
-    parts = (
-        (training_rows(dataset.train_images, visible), dataset.train_labels),
-        (checked_rows(dataset.test_images, visible), dataset.test_labels),
+    images = [host_array("images", part) for part in (dataset.train_images, dataset.test_images)]
+    train_images, test_images = (
+        check(part, visible).reshape(-1, *image_shape(part.shape))
+        for check, part in zip((training_rows, checked_rows), images, strict=True)
     )
-    for images, labels in parts:
+    _require_one_size(train_images, test_images)
+    train_labels = _checked_labels(dataset.train_labels, train_images)
+    test_labels = _checked_labels(dataset.test_labels, test_images)
+    label_names = tuple(map(str, dataset.label_names))
+    for labels in (train_labels, test_labels):
         if labels is None:
             continue
-        array, k = _checked_labels(labels, images), len(dataset.label_names)
-        if array.dtype.kind == "U" or array.max() >= k:
-            got = "text" if array.dtype.kind == "U" else array.max()
+        text = labels.dtype.kind == "U"
+        if text or labels.max() >= len(label_names):
             raise InvalidInput(
-                f"labels must index the {k} label_names, got {got}; npaae.data.dataset numbers them"
+                f"labels must index the {len(label_names)} label_names, got "
+                f"{'text' if text else labels.max()}; npaae.data.dataset numbers them"
             )
+    path = None if dataset.path is None else Path(dataset.path)
+    return Dataset(
+        train_images, train_labels, test_images, test_labels,
+        label_names, str(dataset.source), str(dataset.name), path,
+    )  # fmt: skip
+
+
+def numbered(*parts: Any) -> tuple[HostArray, tuple[Any, ...]]:
+    """The distinct labels of all parts, in order, and each part's labels as their numbers.
+
+    A part that is None stays None.
+    """
+    known = [labels for labels in parts if labels is not None]
+    values = np.unique(np.concatenate(known)) if known else np.array([], int)
+    return values, tuple(
+        None
+        if labels is None
+        else np.searchsorted(values, labels).astype(np.min_scalar_type(len(values) - 1))
+        for labels in parts
+    )
+
+
+def _require_one_size(train_images: HostArray, test_images: HostArray) -> None:
+    if test_images.shape[1:] != train_images.shape[1:]:
+        shapes = f"{train_images.shape} and {test_images.shape}"
+        raise InvalidInput(f"images must have one size for training and testing, got {shapes}")
 
 
 def _pixels(images: Any) -> HostArray:

@@ -72,10 +72,11 @@ class Run:
             run.draw()
 
     out: the folder, or None for a new one in runs/. name: of the data set or of the kind of
-    training. epochs, batch_size: of the whole run. resume: continue the run in the folder, from
-    which `model` was loaded. overwrite: discard the run in the folder. bar: show a progress bar on
-    a terminal or in a notebook. figures: a function that draws the run's figures, by file name; by
-    default `figures_of_a_run`. more: further settings for config.json.
+    training. dataset: inside the block, it has the form that `data.Dataset` describes. epochs,
+    batch_size: of the whole run. resume: continue the run in the folder, from which `model` was
+    loaded. overwrite: discard the run in the folder. bar: show a progress bar on a terminal or in a
+    notebook. figures: a function that draws the run's figures, by file name; by default
+    `figures_of_a_run`. more: further settings for config.json.
 
     However the block ends, losses.csv and model.npz hold every complete epoch. After Ctrl-C,
     SIGTERM or SIGHUP, the figures of the last one are drawn. If several ranks train the model,
@@ -105,7 +106,7 @@ class Run:
         if not self._mine:  # another rank writes, prints and draws
             return self
         import_plots()  # if this fails, it fails before the training
-        data.require_usable(self.dataset, self.model.visible)
+        self.dataset = data.usable(self.dataset, self.model.visible)
         self._start, self._drawing_seconds = time.perf_counter(), 0.0
         self.folder = _new_folder(self.name) if self.out is None else self.out
         made = self.out is None or not self.folder.exists()
@@ -437,13 +438,19 @@ def check_run(folder: Path, model: AdversarialAutoencoder, dataset: data.Dataset
 
 
 def _sha256(dataset: data.Dataset) -> str:
-    """The digest of the images and labels: a data set may move between runs, but not change."""
+    """The digest of the images and labels: a data set may move between runs, but not change.
+
+    Labels count as `data.dataset` numbers them, and bytes in this machine's order, because so they
+    are when the data have been in a file.
+    """
+    train_images, train_labels, test_images, test_labels, *_ = dataset
+    _, (train_labels, test_labels) = data.numbered(train_labels, test_labels)
     digest = hashlib.sha256()
-    for array in (array for array in dataset[:4] if array is not None):
-        if array.ndim == 1:  # labels, whose type does not matter
-            array = array.astype(np.min_scalar_type(array.max()))
-        digest.update(f"{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
+    for array in (train_images, train_labels, test_images, test_labels):
+        if array is not None:
+            digest.update(f"{array.shape}".encode())
+            native = array.dtype.newbyteorder("=")
+            digest.update(np.ascontiguousarray(array, native).data)
     return digest.hexdigest()
 
 

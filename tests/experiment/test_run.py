@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -280,6 +281,8 @@ BAD_DATA = {
     "a mask": {"train_images": IMAGES // 128},
     "no test images": {"test_images": None},
     "test images of other pixels": {"test_images": IMAGES[:, 1:]},
+    "test images of another shape": {"test_images": IMAGES.reshape(40, 3, 4)},
+    "test images as rows": {"test_images": IMAGES.reshape(40, 12)},
     "labels of another number": {"train_labels": np.zeros(3, int)},
     "labels beyond their names": {"test_labels": np.full(40, 2)},
     "labels as text": {"train_labels": np.array(["a"] * 40)},
@@ -300,7 +303,43 @@ def test_data_that_do_not_fit_are_refused_before_there_is_a_folder(tmp_path, bad
     assert not (tmp_path / "run").exists()
 
 
+LABELS = np.arange(40) % 2
+OTHER_FORMS = {  # of the same data set
+    "a channel axis": {"train_images": IMAGES[..., None], "test_images": IMAGES[..., None]},
+    "a first channel axis": {"train_images": IMAGES[:, None], "test_images": IMAGES[:, None]},
+    "labels in a column": {"train_labels": LABELS[:, None], "test_labels": LABELS[:, None]},
+    "labels in a list": {"train_labels": LABELS.tolist(), "test_labels": LABELS.tolist()},
+    "truth values": {"train_labels": LABELS == 1, "test_labels": LABELS == 1},
+    "names in an array": {"label_names": np.array(["0", "1"])},
+    "names as integers": {"label_names": [0, 1]},
+    "a path as text": {"path": "mine.npz"},
+}
+
+
+@pytest.mark.parametrize("other", OTHER_FORMS.values(), ids=OTHER_FORMS)
+def test_a_run_brings_a_data_set_into_the_form_that_is_drawn_and_saved(tmp_path, other):
+    dataset = npaae.data.dataset(IMAGES, LABELS, IMAGES, LABELS, path=Path("mine.npz"))
+    model = npaae.AdversarialAutoencoder(hidden=(4,), visible=12)
+    own = dataset._replace(**other)
+    with Run(tmp_path / "run", "mine", model, own, epochs=1, batch_size=10) as run:
+        for got, expected in zip(run.dataset[:4], dataset[:4], strict=True):
+            np.testing.assert_array_equal(got, expected)
+        assert run.dataset[4:] == dataset[4:]
+        assert run.dataset.train_labels.dtype.kind in "iu"
+
+
 # Continuing
+
+
+@pytest.mark.parametrize("images", [IMAGES, IMAGES[..., None], (IMAGES / 255).astype(">f4")])
+def test_data_that_were_put_into_an_archive_are_the_same_data(tmp_path, images):
+    labels = np.arange(40) % 3 + 1
+    model = npaae.AdversarialAutoencoder(hidden=(4,), visible=12)
+    own = npaae.data.Dataset(images, labels, images, labels, tuple("abcd"), "mine")
+    with Run(tmp_path / "run", "mine", model, own, epochs=1, batch_size=10):
+        pass
+    np.savez(tmp_path / "mine.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    reopen(tmp_path / "run", tmp_path / "mine.npz")
 
 
 @pytest.mark.parametrize("labels", [None, np.arange(40) % 3])
