@@ -97,10 +97,12 @@ def load(path: str | os.PathLike[str]) -> Dataset:
 
     path: an .npz archive; a folder of files or of subfolders, such as torchvision's; or, if a
     folder holds several data sets, any file of one. The words in the name of a file or an array
-    say what it is: `x_train`, `train_images`, `images`, `qmnist-test-labels-idx2-int.gz`. Without
-    test images, the test set is the validation images or, if there are none either, a tenth of the
-    training images. `dataset` describes the images and labels that are accepted. Images are kept as
-    they are in their files: those of EMNIST, for example, are transposed.
+    say what it is: `x_train`, `train_images`, `images`, `qmnist-test-labels-idx2-int.gz`. An .npy
+    file, or an archive of one array that was saved without a name, may have any name if `path` is
+    that file: it holds images. Without test images, the test set is the validation images or, if
+    there are none either, a tenth of the training images. `dataset` describes the images and labels
+    that are accepted. Images are kept as they are in their files: those of EMNIST, for example, are
+    transposed.
 
     Raises Unavailable if there are no images, InvalidInput if there are several data sets, BadFile
     for a file that is damaged or does not fit, and OSError for one that cannot be read.
@@ -255,7 +257,8 @@ def _checked_labels(labels: Any, images: Any) -> Any:
     if array.shape == (len(images), 1):
         array = array[:, 0]
     if array.shape != (len(images),) or array.dtype.kind not in "biuU":
-        remedy = "; convert them with .astype(int)" if array.dtype.kind in "fO" else ""
+        types = {"f": "(int)", "O": "(int) or .astype(str)", "S": "(str)"}.get(array.dtype.kind)
+        remedy = f"; convert them with .astype{types}" if types else ""
         raise InvalidInput(
             f"labels must be {len(images)} integers or texts, one for each image, "
             f"got {array.dtype} {array.shape}{remedy}"
@@ -301,6 +304,8 @@ def _sets(path: Path) -> list[_Set]:
     """The data sets in an archive, around a file or in a folder, at the first level with any."""
     if path.is_file():
         own = _grouped([path])
+        if not own and (images := _only_array(path)):
+            return [_Set(path.stem, path, {("", "images"): images})]
         around = {key: _grouped(_files(key[0])).get(key, {}) for key in own if key[0] != path}
         return _with_images(own | around)
     folders = [path]
@@ -311,6 +316,13 @@ def _sets(path: Path) -> list[_Set]:
         entries = (entry for folder in folders for entry in _entries(folder))
         folders = [entry for entry in entries if entry.is_dir() and os.access(entry, os.R_OK)]
     return []
+
+
+def _only_array(file: Path) -> _Place | None:
+    """The place of an array that has no name of its own, as np.save and np.savez(file, x) write."""
+    if file.suffix == ".npy":
+        return file, None
+    return (file, "arr_0") if file.suffix == ".npz" and members(file) == ["arr_0"] else None
 
 
 def _grouped(files: Iterable[Path]) -> dict[tuple[Path, str], _Arrays]:

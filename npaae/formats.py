@@ -134,7 +134,8 @@ def _header(file: Any, name: str) -> _Header:
     dtype, shape, _ = header
     if dtype.hasobject:
         raise BadFile(
-            f"{name} holds Python objects, as unequal arrays become; store one array of numbers"
+            f"{name} holds Python objects, as unequal arrays and pandas' texts become; store one "
+            "array of numbers, or of texts converted with .astype(str)"
         )
     if dtype.kind not in _KINDS or dtype.itemsize == 0:
         raise BadFile(f"{name} must hold plain numbers or text, got {dtype}")

@@ -116,6 +116,28 @@ def test_a_file_stands_for_the_files_around_it(tmp_path, layout):
         assert_holds(data.load(file), some_images())
 
 
+@pytest.mark.parametrize(("file", "save"), [("mine.npy", np.save), ("mine.npz", np.savez)])
+def test_an_array_without_a_name_holds_images_if_its_file_is_named(tmp_path, file, save):
+    images, path = some_images(), tmp_path / file
+    save(path, images.train_images)
+    dataset = data.load(path)
+    held = np.concatenate([dataset.train_images, dataset.test_images])
+    assert sorted(map(bytes, held)) == sorted(map(bytes, images.train_images))
+    assert (dataset.name, dataset.path) == ("mine", path)
+    with pytest.raises(Unavailable):
+        data.load(tmp_path)
+
+
+@pytest.mark.parametrize("labels", [np.array(["a", "b"] * 3, object), np.array([b"a", b"b"] * 3)])
+def test_texts_of_another_type_are_refused_with_their_remedy(tmp_path, labels):
+    images = some_images(train=6).train_images
+    with pytest.raises(InvalidInput, match=r"\.astype\(str\)"):
+        data.dataset(images, labels)
+    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
+    with pytest.raises(BadFile, match=r"\.astype\(str\)"):
+        data.load(tmp_path / "mine.npz")
+
+
 def test_a_relative_path_has_the_name_of_its_folder(tmp_path, monkeypatch):
     LAYOUTS["torchvision"][1](tmp_path, some_images())
     monkeypatch.chdir(tmp_path / "KMNIST" / "raw")
