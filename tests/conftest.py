@@ -25,7 +25,9 @@ examples = 4 * settings.get_profile("npaae").max_examples
 settings.register_profile("ci", settings.get_profile("npaae"), max_examples=examples)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "npaae"))
 
-if os.name == "posix":  # a runner may ignore it, as nohup does, and programs inherit that
+# A runner may ignore these, as nohup and a shell's background do, and programs inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if os.name == "posix":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The full sets, beside the checkout on the project's own machines. Users have no such folder.
