@@ -481,12 +481,18 @@ def killed_at_a_rename(monkeypatch, number, *flags):
     assert len(renames) == number
 
 
+def first_fast(numbers):
+    """All cases, of which only the first is among the fast tests."""
+    first, *others = numbers
+    return [first, *(pytest.param(number, marks=pytest.mark.slow) for number in others)]
+
+
 SMALL = ("--epochs", 3, "--hidden", 32, 16)
 AT_ITS_START = range(1, 5)  # model.npz, twice, losses.csv, config.json
 IN_AN_EPOCH = range(5, 11)  # losses.csv, config.json, model.npz, of two epochs
 
 
-@pytest.mark.parametrize("number", AT_ITS_START)
+@pytest.mark.parametrize("number", first_fast(AT_ITS_START))
 def test_a_run_killed_before_it_has_a_configuration_starts_again(
     finished, digits, tmp_path, monkeypatch, number
 ):
@@ -497,7 +503,7 @@ def test_a_run_killed_before_it_has_a_configuration_starts_again(
     assert_equal_runs(tmp_path / "run", finished[0])
 
 
-@pytest.mark.parametrize("number", IN_AN_EPOCH)
+@pytest.mark.parametrize("number", first_fast(IN_AN_EPOCH))
 def test_a_run_killed_between_two_files_of_an_epoch_continues(
     finished, digits, tmp_path, monkeypatch, number
 ):
@@ -509,7 +515,7 @@ def test_a_run_killed_between_two_files_of_an_epoch_continues(
     assert_equal_runs(tmp_path / "run", finished[0])
 
 
-@pytest.mark.parametrize("number", AT_ITS_START)
+@pytest.mark.parametrize("number", first_fast(AT_ITS_START))
 def test_an_overwriting_run_that_is_killed_never_continues_as_the_old_one(
     finished, copied, digits, monkeypatch, number
 ):
