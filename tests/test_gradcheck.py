@@ -2,6 +2,7 @@
 be decided is refused."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -1027,8 +1028,18 @@ def test_at_real_size_twenty_directions_tell_a_right_gradient_from_a_reversed_la
     network.layers[3].dW *= -1
     wrong = adam.gradient.copy()
     directions = rng.standard_normal((20, theta.size))
-    assert max(along(f, theta, right, direction) for direction in directions) < RIGHT
-    assert max(along(f, theta, wrong, direction) for direction in directions) > WRONG
+
+    def errors(gradient):
+        """The errors along all directions but those in which kinks of ReLU leave no step."""
+        found = []
+        for direction in directions:
+            with suppress(InvalidInput, Kink):
+                found.append(along(f, theta, gradient, direction))
+        assert len(found) >= 16
+        return found
+
+    assert max(errors(right)) < RIGHT
+    assert max(errors(wrong)) > WRONG
 
 
 # Whole arrays
