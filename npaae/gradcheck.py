@@ -34,8 +34,10 @@ is used. How |side − both| depends on h shows how f behaves at x:
     it is the same at every h                 a kink
     times h it is the same at every h         a jump, if f has the same height above f(x) each time;
                                               else noise, which is added to u at every longer step
-    f is flat at one h, steep at a longer     a staircase: f computes in less than float64
     f is steep at one h, flat at a longer     the longer one is too long, and is ignored
+    f is flat at one h, steep at a longer     the longer one is too long, as there are kinks nearby;
+                                              but a staircase if f is flat all along the longer one,
+                                              because f computes in less than float64
 
 What a pass means. If |a − n| ≤ u, the two agree as far as finite differences can tell, and the
 error is at most 1e-8. An element is decided if u ≤ 1e-3 (|a| + |n|). If a is 0, it is decided if
@@ -279,9 +281,9 @@ class _Look(NamedTuple):
         return self.differs(longer) and abs(self.numerical) > abs(longer.numerical)
 
     def is_tread(self, longer: "_Look") -> bool:
-        """Whether f is a staircase: flatter here than at a longer step, which sees its noise."""
-        has_stairs = longer.spread > STAIR / (8 * EPSILON) * longer.rounding
-        return self.differs(longer) and not self.refutes(longer) and has_stairs
+        """Whether f is flatter here than at a longer step, which sees stairs or kinks."""
+        is_rough = longer.spread > STAIR / (8 * EPSILON) * longer.rounding
+        return self.differs(longer) and not self.refutes(longer) and is_rough
 
 
 class _Probe:
@@ -345,18 +347,23 @@ class _Probe:
         # What does not shrink with the step is noise, which is in every longer step too.
         noise = np.maximum.accumulate([look.spread * look.step for look in found]).tolist()
         tried = [look._replace(spread=n / look.step) for look, n in zip(found, noise, strict=True)]
+        if _jumps(found[:3]):
+            raise Kink("f has a jump at x")
         # A refutation by the shortest step alone may be an accident of noise.
         doubts = [
             inf if any(shorter.refutes(look) for shorter in tried[1:i]) else look.uncertainty
             for i, look in enumerate(tried)
         ]
-        best = tried[i := int(np.argmin(doubts))]
+        for i in map(int, np.argsort(doubts, kind="stable")):
+            best = tried[i]
+            treads = [(shorter, best) for shorter in tried[:i] if shorter.is_tread(best)]
+            risers = [(best, longer) for longer in tried[i:] if best.is_tread(longer)]
+            if any(self._is_everywhere(displacement, *pair) for pair in treads + risers):
+                raise InvalidInput("f must compute in float64 throughout, got a staircase")
+            if not treads:
+                break
         if best.rounding == inf:
             raise InvalidInput("step must be large enough to change x")
-        if _jumps(found[:3]):
-            raise Kink("f has a jump at x")
-        if any(look.is_tread(best) for look in tried[:i]) or any(map(best.is_tread, tried[i:])):
-            raise InvalidInput("f must compute in float64 throughout, got a staircase")
         # A spread that does not shrink with the step, and is not rounding or noise, is a kink.
         shrinks = i + 1 < len(found) and found[i + 1].spread > 3 * best.spread
         is_noise = i > 1 and 16 * noise[i - 2] > best.spread * best.step
@@ -388,6 +395,19 @@ class _Probe:
         is_lost = np.array_equal(points[0], self.x)
         rounding = inf if is_lost else (of_f + of_x * slope) / step
         return _Look(claimed, both, spread, rounding, slope, gaps, step)
+
+    def _is_everywhere(self, displacement: Array, tread: _Look, longer: _Look) -> bool:
+        """Whether f has the slope of a tread all along a longer step, whose slope is another.
+
+        Then f jumps in between. Otherwise it is the integral of its slope, which has kinks.
+        """
+        slopes = []
+        for place in (2 * (GOLDEN * np.arange(1, 10) % 1) - 1) * longer.step:
+            ends = [self.x + (place + side * tread.step) * displacement for side in (1, -1)]
+            right, left = map(self._attempt, ends)
+            slopes.append((right - left) / (2 * tread.step))
+        distance = abs(np.median(slopes) - tread.numerical)
+        return bool(distance < 0.25 * abs(longer.numerical - tread.numerical))
 
     def _crossed(self, points: list[Array]) -> bool:
         """Whether, according to `pattern`, a kink lies between x and one of the points."""
