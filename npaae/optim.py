@@ -73,11 +73,14 @@ def _update(
     epsilon: float,
 ) -> None:
     """m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², θ ← θ − rate · m / (√v + epsilon)."""
+    step = (1 - beta1) * g  # the only temporary array
     m *= beta1
-    m += (1 - beta1) * g
+    m += step
+    xp.multiply(g, g, out=step)
+    step *= 1 - beta2
     v *= beta2
-    v += (1 - beta2) * (g * g)
-    step = xp.sqrt(v)
+    v += step
+    xp.sqrt(v, out=step)
     step += epsilon
     xp.divide(m, step, out=step)
     step *= rate
