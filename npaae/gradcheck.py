@@ -88,7 +88,7 @@ class Error(float):
     """A relative error, and how much the check could see.
 
     where: the index in x of the worst element. undecided: the number of elements that rounding or
-    noise hides. resolution: the largest relative error that any element may hide.
+    noise hides. resolution: the largest relative error that any element may hide, at most 1.
     """
 
     where: tuple[int, ...] = ()
@@ -325,7 +325,7 @@ class _Probe:
         worst, where = max(errors, key=lambda pair: pair[0], default=(0.0, ()))
         error = Error(worst)
         error.where, error.undecided = where, sum(not look.is_decided for _, look in found)
-        error.resolution = max((look.resolution for _, look in found), default=0.0)
+        error.resolution = min(1.0, max((look.resolution for _, look in found), default=0.0))
         if found and not any(look.is_decided or look.vanishes for _, look in found):
             raise InvalidInput(
                 "f must vary by more than its rounding or noise around x, which hides errors up to "
@@ -436,9 +436,9 @@ def _frozen(layer: Any, seed: int | None) -> Iterator[Callable[..., Any]]:
         (owner, prefix + name)
         for kind, prefix in (("parameters", ""), ("parameters", "d"), ("statistics", ""))
         for _, owner, name in declared(layer, kind)
-        if hasattr(owner, prefix + name)
     ]
-    kept = [(*place, getattr(*place), np.copy(getattr(*place))) for place in owned]
+    absent = [place for place in owned if not hasattr(*place)]  # the gradients of a new layer
+    kept = [(*p, getattr(*p), np.copy(getattr(*p))) for p in owned if hasattr(*p)]
 
     def restore() -> None:
         for owner, name, value, before in kept:
@@ -456,6 +456,9 @@ def _frozen(layer: Any, seed: int | None) -> Iterator[Callable[..., Any]]:
         yield forward
     finally:
         restore()
+        for owner, name in absent:
+            if hasattr(owner, name):
+                delattr(owner, name)
 
 
 def _cotangent(y: Array, seed: int | None) -> Array:

@@ -293,10 +293,13 @@ def flatten(
     the same slice of `gradient`. Changing the vector changes the network, and vice versa. dtype: of
     the vectors, and so of every parameter; by default that of the parameters.
 
-    Raises InvalidInput if a layer with parameters occurs twice, because its gradients would not
-    be added.
+    Raises InvalidInput for a parameter that is not an array, and if a layer with parameters occurs
+    twice, because its gradients would not be added.
     """
     owned = [named for network in networks for named in named_parameters(network)]
+    for label, layer, name in owned:
+        if not isinstance(value := getattr(layer, name), xp.ndarray):
+            raise InvalidInput(f"parameter {label} must be an array, got {type(value).__name__}")
     if len({(id(layer), name) for _, layer, name in owned}) < len(owned):
         raise InvalidInput("networks must have each layer with parameters only once, got one twice")
     parameters = [getattr(layer, name).ravel() for _, layer, name in owned]

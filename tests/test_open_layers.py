@@ -248,6 +248,14 @@ def test_a_string_in_place_of_a_tuple_of_names_is_refused(declared, tmp_path):
         model(**SMALL).save(tmp_path / "model.npz")
 
 
+@pytest.mark.parametrize("gamma", [1.0, np.float64(1), [1.0]])
+def test_a_parameter_that_is_no_array_is_refused_by_name(gamma):
+    layer = Scale(shift=0.0)
+    layer.gamma = gamma
+    with pytest.raises(InvalidInput, match=r"^parameter 0\.gamma"):
+        flatten(np, [Sequential([layer])])
+
+
 @pytest.mark.parametrize("depth", [0, 1])
 def test_a_layer_with_parameters_that_stands_in_two_places_is_refused(depth):
     shared = dense(6, 6, float)
