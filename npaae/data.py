@@ -17,8 +17,10 @@ import re
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
+from itertools import product
 from math import isqrt, prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,13 +98,14 @@ def load(path: str | os.PathLike[str]) -> Dataset:
     """Your own images, from IDX or NumPy files with any of the usual names.
 
     path: an .npz archive; a folder of files or of subfolders, such as torchvision's; or, if a
-    folder holds several data sets, any file of one. The words in the name of a file or an array
-    say what it is: `x_train`, `train_images`, `images`, `qmnist-test-labels-idx2-int.gz`. An .npy
-    file, or an archive of one array that was saved without a name, may have any name if `path` is
-    that file: it holds images. Without test images, the test set is the validation images or, if
-    there are none either, a tenth of the training images. `dataset` describes the images and labels
-    that are accepted. Images are kept as they are in their files: those of EMNIST, for example, are
-    transposed.
+    folder holds several data sets, any file of one. The words in the name of an array and, if they
+    leave it open, of its archive and its folders below `path` say what it is: `x_train`, `XTrain`,
+    `train/images.npy`, `qmnist-test-labels-idx2-int.gz`. An .npy file, or an archive of one array
+    that was saved without a name, may have any name if `path` is that file: it holds images.
+    Without test images, the test set is the validation images or, if there are none either, a tenth
+    of the training images. `dataset` describes the images and labels that are accepted. Images are
+    kept as they are in their files: those of EMNIST, for example, are transposed. If an archive has
+    other arrays too, `source` says that they are left out.
 
     Raises Unavailable if there are no images, InvalidInput if there are several data sets, BadFile
     for a file that is damaged or does not fit, and OSError for one that cannot be read.
@@ -110,28 +113,29 @@ def load(path: str | os.PathLike[str]) -> Dataset:
     path = Path(path)
     found = _sets(path)
     if not found:
-        raise Unavailable(
-            f"{path} must hold images, as IDX files such as {_STEMS[0]} or an .npz archive with "
-            "x_train or images, but has none"
-        )
+        rule = f"images, as IDX files such as {_STEMS[0]} or an .npz archive with x_train or images"
+        has = ", ".join(members(path)) if path.is_file() and _is_archive(path) else ""
+        raise Unavailable(f"{path} must hold {rule}, but has {f'only {has}' if has else 'none'}")
     if len(found) > 1:
-        choices = dict.fromkeys(str(one.choice) for one in found)
+        choices = dict.fromkeys(str(one.choice) for one in found if one.choice != path)
         remedy = f"name one of them: {', '.join(choices)}"
-        if len(choices) == 1:  # an archive, inside which no path leads
-            names = ", ".join(str(_first_images(one.arrays)[1]) for one in found)
-            remedy = f"save one of them in an archive of its own: {names}"
+        if len(choices) < len(found):  # no path leads to each
+            names = ", ".join(one.arrays[0].name for one in found)
+            remedy = f"keep one of them in an archive or a folder of its own: {names}"
         raise InvalidInput(f"{path} holds {len(found)} data sets; {remedy}")
     (one,) = found
-    parts = [part for part, content in one.arrays if content == "images"]
-    train = next((part for part in ("train", "") if part in parts), None)
-    test = next((part for part in ("test", "validation") if part in parts), None)
-    if train is None:
-        raise BadFile(f"{path} must hold training images, but has only {test} images")
-    arrays = [array for part in (train, test) for array in _read_part(one.arrays, part)]
+    arrays, part = _by_role(one), "test"
+    if ("train", "images") not in arrays:
+        raise BadFile(f"{path} must hold training images, but has only {one.arrays[0].name}")
+    if (part, "images") not in arrays:
+        part = "validation"
+    read = [array for each in ("train", part) for array in _read_part(arrays, each)]
     try:
-        return dataset(*arrays, name=one.name, path=path)
+        made = dataset(*read, name=one.name, path=path)
     except InvalidInput as error:
         raise BadFile(f"{path}: {error}") from error
+    unused = ", ".join(_unused(one, ("train", part)))
+    return made._replace(source=f"{made.source}, without {unused}") if unused else made
 
 
 def dataset(
@@ -148,9 +152,9 @@ def dataset(
     Images are uint8 in 0 … 255 or floats in [0, 1]. They are grey, (n, height, width), possibly
     with a channel axis of length 1, or rows of features, (n, features). Labels are a non-negative
     integer or a string for each image, or None. The distinct labels, in order, become 0, 1, 2, …
-    and are the `label_names`. Without test images, a tenth of the training images, at least two, is
-    held out by a fixed draw. MNIST and Fashion-MNIST are recognised by their test images, and
-    get their names.
+    and are the `label_names`. There are at least two images to train and two to test. Without test
+    images, a tenth of the training images, at least two, is held out by a fixed draw. MNIST and
+    Fashion-MNIST are recognised by their test images, and get their names.
 
     Raises InvalidInput for any other arrays, or if they do not fit together.
     """
@@ -158,6 +162,10 @@ def dataset(
     test_images = None if test_images is None else _pixels(test_images)
     train_labels = _checked_labels(train_labels, train_images)
     test_labels = _checked_labels(test_labels, test_images)
+    if len({part.dtype.kind for part in (train_labels, test_labels) if part is not None}) > 1:
+        raise InvalidInput(
+            "labels must be integers in both parts or texts in both, got one of each"
+        )
     held_out = ""
     if test_images is None:
         if (n := len(train_images)) < 4:
@@ -168,7 +176,7 @@ def dataset(
         if train_labels is not None:
             train_labels, test_labels = train_labels[train], train_labels[test]
         held_out = ", a tenth held out"
-    _require_one_size(train_images, test_images)
+    _require_a_pair(train_images, test_images)
     values, (train_labels, test_labels) = numbered(train_labels, test_labels)
     label_names = tuple(map(str, values.tolist()))
     for published in (_MNIST, _FASHION_MNIST):
@@ -200,7 +208,7 @@ def usable(dataset: Dataset, visible: int) -> Dataset:
         check(part, visible).reshape(-1, *image_shape(part.shape))
         for check, part in zip((training_rows, checked_rows), images, strict=True)
     )
-    _require_one_size(train_images, test_images)
+    _require_a_pair(train_images, test_images)
     train_labels = _checked_labels(dataset.train_labels, train_images)
     test_labels = _checked_labels(dataset.test_labels, test_images)
     label_names = tuple(map(str, dataset.label_names))
@@ -235,7 +243,11 @@ def numbered(*parts: Any) -> tuple[HostArray, tuple[Any, ...]]:
     )
 
 
-def _require_one_size(train_images: HostArray, test_images: HostArray) -> None:
+def _require_a_pair(train_images: HostArray, test_images: HostArray) -> None:
+    """Raise InvalidInput unless a model can be trained on the one and measured on the other."""
+    n, m = len(train_images), len(test_images)
+    if min(n, m) < 2:
+        raise InvalidInput(f"images must be at least 2 to train and 2 to test, got {n} and {m}")
     if test_images.shape[1:] != train_images.shape[1:]:
         shapes = f"{train_images.shape} and {test_images.shape}"
         raise InvalidInput(f"images must have one size for training and testing, got {shapes}")
@@ -251,138 +263,228 @@ def _pixels(images: Any) -> HostArray:
 
 def _checked_labels(labels: Any, images: Any) -> Any:
     """The labels as int64 or text; raises InvalidInput unless there is one for each image."""
-    if labels is None or images is None:
+    if labels is None:
         return None
+    if images is None:
+        raise InvalidInput("test_labels must be None without test_images")
     array = host_array("labels", labels)
     if array.shape == (len(images), 1):
         array = array[:, 0]
     if array.shape != (len(images),) or array.dtype.kind not in "biuU":
-        types = {"f": "(int)", "O": "(int) or .astype(str)", "S": "(str)"}.get(array.dtype.kind)
-        remedy = f"; convert them with .astype{types}" if types else ""
+        types = {"f": "(int)", "O": "(int) or .astype(str)", "S": "(str)", "T": "(str)"}
+        kind = types.get(array.dtype.kind)
+        remedy = f"; convert them with .astype{kind}" if kind else ""
         raise InvalidInput(
             f"labels must be {len(images)} integers or texts, one for each image, "
             f"got {array.dtype} {array.shape}{remedy}"
         )
     if array.dtype.kind == "U":
         return array
-    array = array.astype(np.int64)
-    if array.min() < 0:
-        raise InvalidInput(f"labels must be non-negative, got {array.min()}")
-    return array
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= 2**63:
+        remedy = "; npaae.train takes labels with −1 for unlabelled, a data set none" * (low == -1)
+        raise InvalidInput(
+            f"labels must be integers in 0 … 2**63 − 1, got {low if low < 0 else high}{remedy}"
+        )
+    return array.astype(np.int64)
 
 
 # Which files and arrays belong together
 
-# What a word in a name means; all other words name the data set.
+# What a word in a name says; all other words name the data set.
 _PARTS = {
+    "": "",
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("test", "testing", "t10k"), "test"),
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
 }
 _CONTENTS = {
+    "": "",
     **dict.fromkeys(("images", "image", "imgs", "img", "x", "data"), "images"),
     **dict.fromkeys(("labels", "label", "y", "targets", "target"), "labels"),
 }
-_IDX_NAME = re.compile(r"(.+)[-_.]idx\d[-_.](?:ubyte|byte|short|int|float|double)(?:\.gz)?", re.I)
+_WORDS = {  # also two of them in one, as in "xtrain" and "trainImages"
+    word: (part, content)
+    for (a, part), (b, content) in product(_PARTS.items(), _CONTENTS.items())
+    for word in (a + b, b + a)
+}
+_IDX = r"[-_.]idx\d[-_.](?:ubyte|byte|short|int|float|double)(?:\.gz)?"
+_FILE = re.compile(rf"(.+?)(?:({_IDX})|\.np[yz])", re.I)  # its groups: the stem, and IDX's ending
 _LEVELS = 3  # of folders: torchvision's files lie in root/MNIST/raw
 _NAMELESS = ("raw", "gzip", "")  # folders inside a folder that is named after the data
 
 
-_Place = tuple[Path, str | None]  # a file and, in an archive, the name of an array
-_Arrays = dict[tuple[str, str], _Place]  # of a data set, by part and content
+@dataclass(eq=False)
+class _Array:
+    """An array in a file, and what the names on its path say.
+
+    path: the names of folders, file and array from where reading starts. level: how many of them
+    name the place of its data set. prefix: the name of its data set. Prefix, part and content are
+    empty if no name says them.
+    """
+
+    file: Path
+    member: str | None  # its name in an archive
+    path: tuple[str, ...]
+    level: int
+    prefix: str
+    part: str
+    content: str
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        return self.path[: self.level]
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.path[self.level :])
 
 
 class _Set(NamedTuple):
-    """A data set in files. choice: the path with which `load` finds this set and no other."""
+    """A data set in files.
+
+    choice: the path with which `load` finds this set, and no other if there is such a path.
+    others: the arrays that belong to no set.
+    """
 
     name: str
     choice: Path
-    arrays: _Arrays
+    arrays: list[_Array]
+    others: list[_Array]
 
 
 def _sets(path: Path) -> list[_Set]:
     """The data sets in an archive, around a file or in a folder, at the first level with any."""
     if path.is_file():
-        own = _grouped([path])
-        if not own and (images := _only_array(path)):
-            return [_Set(path.stem, path, {("", "images"): images})]
-        around = {key: _grouped(_files(key[0])).get(key, {}) for key in own if key[0] != path}
-        return _with_images(own | around)
+        return _sets_with(path)
     folders = [path]
     for _ in range(_LEVELS):
-        found = _with_images(_grouped(file for folder in folders for file in _files(folder)))
-        if found:
+        files = [file for folder in folders for file in _files(folder)]
+        if found := _grouped(path, _found(path, files)):
             return found
         entries = (entry for folder in folders for entry in _entries(folder))
         folders = [entry for entry in entries if entry.is_dir() and os.access(entry, os.R_OK)]
     return []
 
 
-def _only_array(file: Path) -> _Place | None:
-    """The place of an array that has no name of its own, as np.save and np.savez(file, x) write."""
-    if file.suffix == ".npy":
-        return file, None
-    return (file, "arr_0") if file.suffix == ".npz" and members(file) == ["arr_0"] else None
+def _sets_with(file: Path) -> list[_Set]:
+    """The data sets in an archive, or those of which a file is a part."""
+    folder = _folder(file)
+    own = _found(folder, [file])
+    if len(own) == 1 and own[0].member in (None, "arr_0") and not own[0].content:
+        own[0].content = "images"  # the only array, without a name of its own
+        return _grouped(folder, own)
+    around: list[_Set] = []
+    if any(folder.joinpath(*one.place) != file for one in own):
+        found, same = _grouped(folder, _found(folder, [*_files(folder)])), _unpacked(file)
+        around = [one for one in found if any(_unpacked(a.file) == same for a in one.arrays)]
+    if _is_archive(file) and not any(("train", "images") in _by_role(one) for one in around):
+        return _grouped(file, _found(file, [file])) or around  # its name, test.npz, means nothing
+    return around
 
 
-def _grouped(files: Iterable[Path]) -> dict[tuple[Path, str], _Arrays]:
-    """The arrays in files, by a data set's place (a folder or an archive) and prefix."""
-    groups: dict[tuple[Path, str], _Arrays] = {}
-    for file in files:
-        # Kaggle puts each file into a folder of its own name.
-        folder = file.parent.parent if _IDX_NAME.fullmatch(file.parent.name) else file.parent
-        named: list[tuple[Path, str, str | None]] = []
-        if match := _IDX_NAME.fullmatch(file.name):
-            named = [(folder, match[1], None)]
-        elif file.suffix == ".npy":
-            named = [(folder, file.stem, None)]
-        elif file.suffix == ".npz":
-            arrays = members(file)
-            if len(arrays) == 1 and _meaning(file.stem):  # KMNIST's kmnist-train-imgs.npz: arr_0
-                named = [(folder, file.stem, arrays[0])]
-            else:
-                named = [(file, array, array) for array in arrays]
-        for place, name, member in named:
-            if meaning := _meaning(name):
-                prefix, part, content = meaning
-                groups.setdefault((place, prefix), {})[part, content] = file, member
-    return groups
+def _found(root: Path, files: Sequence[Path]) -> list[_Array]:
+    """The arrays in files below `root`, a folder or an archive.
+
+    What the name of an array leaves open, the name of a folder or archive around it says, unless it
+    contradicts another array inside. A part alone means its images; no part means training.
+    """
+    found = []
+    for file in {_unpacked(file): file for file in files if _FILE.fullmatch(file.name)}.values():
+        inside = members(file) if _is_archive(file) else [None]
+        for member in inside:
+            path = (*file.relative_to(root).parts, *([] if member is None else [member]))
+            if len(inside) == 1 < len(path) and member and not any(_meaning(member)[1:]):
+                path = path[:-1]  # KMNIST's kmnist-train-imgs.npz has one array, arr_0
+            found.append(_Array(file, member, path, len(path) - 1, *_meaning(path[-1])))
+    for level in range(max((one.level for one in found), default=0), 0, -1):
+        around: dict[tuple[str, ...], list[_Array]] = {}
+        for one in found:
+            if one.level >= level and (one.part or one.content):
+                around.setdefault(one.path[:level], []).append(one)
+        for place, arrays in around.items():
+            prefix, part, content = _meaning(place[-1])
+            if any(one.part not in ("", part) if part else one.content for one in arrays):
+                continue
+            for one in arrays if part or content else ():
+                one.level, one.part = level - 1, one.part or part
+                one.content = one.content or content
+                one.prefix = "-".join(dict.fromkeys(filter(None, (prefix, one.prefix))))
+    for one in found:
+        if one.part and not (one.content or one.prefix):
+            one.content = "images"
+        one.part = one.part or "train"
+    return found
 
 
-def _meaning(name: str) -> tuple[str, str, str] | None:
-    """(prefix, part, content) of an array with this name, or None for other arrays."""
-    said = {"part": "", "content": ""}
-    rest = []
-    for word in re.split(r"[^0-9A-Za-z\x80-\U0010ffff]+", name):
-        for kind, words in (("part", _PARTS), ("content", _CONTENTS)):
-            if word.lower() in words:
-                said[kind] = words[word.lower()]
-                break
+def _meaning(name: str) -> tuple[str, str, str]:
+    """(prefix, part, content) of a name; each is empty if the name does not say it."""
+    match = _FILE.fullmatch(name)
+    rest, part, content = [], "", ""
+    for word in re.split(r"[^0-9A-Za-z\x80-\U0010ffff]+", match[1] if match else name):
+        if word.lower() in _WORDS:
+            said = _WORDS[word.lower()]
+            part, content = said[0] or part, said[1] or content
         else:
             rest.append(word)
-    return ("-".join(rest), said["part"], said["content"]) if said["content"] else None
+    return "-".join(rest), part, content
 
 
-def _with_images(groups: dict[tuple[Path, str], _Arrays]) -> list[_Set]:
-    """The groups that have images, as sets with a name and a path to choose them by."""
-    groups = {
-        key: arrays
-        for key, arrays in groups.items()
-        if any(content == "images" for _, content in arrays)
-    }
-    inside = Counter(path for place, _ in groups for path in (place, *place.parents))
+def _grouped(root: Path, found: Iterable[_Array]) -> list[_Set]:
+    """The arrays found below `root` as data sets with a name and a path to choose them by."""
+    groups: dict[tuple[tuple[str, ...], str], list[_Array]] = {}
+    for one in found:
+        groups.setdefault((one.place, one.prefix), []).append(one)
+    rest = [key for key in groups if not any(one.content == "images" for one in groups[key])]
+    others = [one for key in rest for one in groups.pop(key)]
+    inside = Counter(place[:depth] for place, _ in groups for depth in range(len(place) + 1))
     sets = []
-    for (place, prefix), arrays in groups.items():
+    for (names, prefix), arrays in groups.items():
+        place = root.joinpath(*names)
         folders = (place.absolute(), *place.absolute().parents)
         named = (folder for folder in folders if folder.name.lower() not in _NAMELESS)
         name = prefix or next((folder.stem for folder in named), "data")
-        alone = inside[place] == 1
-        sets.append(_Set(name, place if alone else _first_images(arrays)[0], arrays))
+        file = next(one.file for one in arrays if one.content == "images")
+        choice = file if inside[names] > 1 and _folder(file) == place else place
+        sets.append(_Set(name, choice, arrays, others))
     return sets
 
 
-def _first_images(arrays: _Arrays) -> _Place:
-    return next(place for (_, content), place in arrays.items() if content == "images")
+def _by_role(chosen: _Set) -> dict[tuple[str, str], _Array]:
+    """The arrays of a set by part and content; raises BadFile if they do not fit together."""
+    arrays: dict[tuple[str, str], _Array] = {}
+    for one in chosen.arrays:
+        first = arrays.setdefault((one.part, one.content), one)
+        if one.content and first is not one:
+            rule = f"{chosen.choice} must hold {one.part} {one.content} once"
+            raise BadFile(f"{rule}, got {first.name} and {one.name}; keep one of them")
+    for (part, content), one in arrays.items():
+        if content and (part, "images") not in arrays:
+            raise BadFile(f"{chosen.choice} must hold the {part} images that {one.name} is for")
+    return arrays
+
+
+def _unused(chosen: _Set, parts: Sequence[str]) -> Iterator[str]:
+    """The names of the arrays in the set's archives, and beside it, that are not in these parts."""
+    used = [one for one in chosen.arrays if one.content and one.part in parts]
+    places, archives = {one.place for one in used}, {one.file for one in used if one.member}
+    for one in (*chosen.arrays, *chosen.others):
+        beside = one.file in archives or (one.content and one.place in places)
+        if one not in used and beside:
+            yield one.name
+
+
+def _unpacked(file: Path) -> Path:
+    return file.with_name(file.name.removesuffix(".gz"))
+
+
+def _is_archive(file: Path) -> bool:
+    return file.suffix.lower() == ".npz"
+
+
+def _folder(file: Path) -> Path:
+    """The folder of a file, not counting one that is named like a file, as Kaggle makes them."""
+    return file.parent.parent if _FILE.fullmatch(file.parent.name) else file.parent
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -390,7 +492,7 @@ def _files(folder: Path) -> Iterator[Path]:
     for entry in _entries(folder):
         if entry.is_file():
             yield entry
-        elif _IDX_NAME.fullmatch(entry.name):
+        elif _FILE.fullmatch(entry.name):
             yield from (file for file in _entries(entry) if file.is_file())
 
 
@@ -398,14 +500,15 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def _read_part(arrays: _Arrays, part: str | None) -> tuple[HostArray | None, HostArray | None]:
+def _read_part(arrays: Mapping[tuple[str, str], _Array], part: str) -> tuple[Any, Any]:
     """The images and the labels of a part, or None for either that is missing.
 
     An array with an unsuitable header is rejected before its content takes up memory.
     """
-    if part is None:
+    if (part, "images") not in arrays:
         return None, None
-    images = stored(*arrays[part, "images"])
+    place = arrays[part, "images"]
+    images = stored(place.file, place.member)
     try:
         require_pixels(images.dtype)
         image_shape(images.shape)
@@ -413,10 +516,11 @@ def _read_part(arrays: _Arrays, part: str | None) -> tuple[HostArray | None, Hos
         raise BadFile(f"{images.name}: {error}") from error
     if (part, "labels") not in arrays:
         return images.read(), None
-    labels = stored(*arrays[part, "labels"])
+    place = arrays[part, "labels"]
+    labels = stored(place.file, place.member)
     n, columns = images.shape[0], labels.shape[1:]
-    file = arrays[part, "labels"][0]
-    origins = [(8,)] if _IDX_NAME.fullmatch(file.name) else []  # QMNIST: class, then its origin
+    match = _FILE.fullmatch(place.file.name)
+    origins = [(8,)] if match and match[2] else []  # QMNIST: class, then its origin
     if labels.shape[:1] != (n,) or columns not in [(), (1,), *origins]:
         rule = f"labels must be one for each of {n} images, got shape {labels.shape}"
         one_hot = len(columns) == 1 and labels.shape[0] == n

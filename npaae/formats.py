@@ -80,9 +80,15 @@ def stored(path: str | os.PathLike[str], member: str | None = None) -> Stored:
 
 
 def members(path: str | os.PathLike[str]) -> list[str]:
-    """The names of the arrays in an .npz archive; raises BadFile if it is not an archive."""
+    """The names of the arrays in an .npz archive.
+
+    Raises BadFile if it is not an archive, or two arrays have one name.
+    """
     with blaming(os.fspath(path)), opened(path) as file, zipfile.ZipFile(file) as archive:
-        return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        names = [name[: -len(".npy")] for name in archive.namelist() if name.endswith(".npy")]
+        if len(set(names)) < len(names):
+            raise ValueError("two of its arrays have one name")
+        return names
 
 
 def read_idx(path: str | os.PathLike[str]) -> HostArray:

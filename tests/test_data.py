@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import platformdirs
@@ -40,9 +40,106 @@ def test_every_usual_layout_is_read_and_named(tmp_path, layout):
     assert_holds(dataset, images)
     assert dataset.label_names == ("0", "1", "2")
     assert (dataset.name, dataset.path) == (name or tmp_path.name, path)
-    assert dataset.source == f"{dataset.name} from {path}"
+    assert dataset.source.split(", ")[0] == f"{dataset.name} from {path}"
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("XTrain", "YTrain", "XTest", "YTest"),
+        ("xtrain", "ytrain", "xtest", "ytest"),
+        ("X-train", "Y-train", "X-test", "Y-test"),
+        ("trainImages", "trainLabels", "testImages", "testLabels"),
+        ("TRAIN_X", "TRAIN_Y", "TEST_X", "TEST_Y"),
+        ("training.data", "training.targets", "testing.data", "testing.targets"),
+        ("x", "y", "test_x", "test_y"),
+        ("train", "image_labels", "test", "test_label"),
+    ],
+)
+def test_case_and_separators_in_a_name_do_not_matter(tmp_path, names):
+    assert_holds(data.load(npz_layout(*names)(tmp_path, some_images())), some_images())
+
+
+PATHS = {  # to the images, if {} is train or test; labels have another word for images
+    "archives": "{}.npz/images",
+    "archives that say it twice": "{}.npz/{}_images",
+    "archives with a name": "mine-{}.npz/images",
+    "archives with all names": "images.npz/{}",
+    "archives in folders": "{}/mine.npz/images",
+    "files in folders": "{}/images.npy",
+    "files in folders of their kind": "images/{}.npy",
+    "files that say it twice": "{}/{}-images-idx3-ubyte",
+    "files in folders with a name": "mine_{}/images.idx3-ubyte",
+    "folders in a folder": "data/{}/images.npy",
+    "folders in folders": "{}/raw/images-idx3-ubyte",
+}
+
+
+def write_at(root, path, array):
+    """Write an array into an IDX or .npy file, or into an archive, whose name ends with .npz."""
+    *folders, last = path.split("/")
+    archive = folders.pop() if folders and folders[-1].endswith(".npz") else None
+    root.joinpath(*folders).mkdir(parents=True, exist_ok=True)
+    file = root.joinpath(*folders, archive or last)
+    if archive:
+        before = dict(np.load(file)) if file.exists() else {}
+        np.savez(file, **before, **{last: array})
+    elif last.endswith(".npy"):
+        np.save(file, array)
+    else:
+        file.write_bytes(idx(array))
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_what_the_name_of_an_array_leaves_open_the_names_around_it_say(tmp_path, path):
+    images = some_images()
+    for i, array in enumerate(images):
+        kind = path.replace("images", "labels") if i % 2 else path
+        write_at(tmp_path / "set", kind.replace("{}", "train" if i < 2 else "test"), array)
+    assert_holds(data.load(tmp_path / "set"), images)
+
+
+def test_the_name_of_an_archive_that_holds_a_whole_set_does_not_matter(tmp_path):
+    for name, arrays in {"test": some_images()._asdict(), "trial": {"x": ONE_IMAGE}}.items():
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    assert_holds(data.load(tmp_path / "test.npz"), some_images())
+
+
+def test_the_name_of_an_archive_without_its_counterpart_does_not_matter(tmp_path):
+    np.savez(tmp_path / "test.npz", images=some_images().train_images)
+    assert len(data.load(tmp_path / "test.npz").train_images) == 10
+
+
+def test_names_above_the_path_do_not_count(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "mine.npz", images=some_images().train_images)
+    for path in (tmp_path / "test", tmp_path / "test" / "mine.npz"):
+        assert "held out" in data.load(path).source
+
+
+def test_a_file_that_is_there_gzipped_too_is_one_file(tmp_path):
+    for pack in (True, False):
+        idx_layout("train-", "t10k-", pack=pack)(tmp_path, some_images())
+    assert_holds(data.load(tmp_path), some_images())
+    for file in tmp_path.iterdir():
+        assert_holds(data.load(file), some_images())
+
+
+def test_arrays_that_are_left_out_are_named(tmp_path):
+    path = LAYOUTS["MedMNIST"][1](tmp_path, some_images())
+    np.savez(path, **np.load(path), ids=np.arange(3), names=np.array([None]))
+    assert data.load(path).source.endswith("npz, without val_images, val_labels, ids, names")
+
+
+def test_labels_in_the_folder_that_have_no_images_are_named(tmp_path):
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(some_images().train_images))
+    (tmp_path / "other-train-labels-idx1-ubyte").write_bytes(idx(some_images().train_labels))
+    source = data.load(tmp_path).source
+    assert source.endswith(", a tenth held out, without other-train-labels-idx1-ubyte")
+
+
+ONE_IMAGE = np.zeros((1, 3, 3), np.uint8)
 SETS_IN_ONE_FOLDER = {
     "prefixes": [idx_layout(f"{x}-train-", f"{x}-test-") for x in ("emnist-byclass", "emnist")],
     "folders": [idx_layout("train-", "t10k-", folder=f"{x}/raw") for x in ("MNIST", "KMNIST")],
@@ -71,25 +168,27 @@ def test_two_sets_in_one_archive_are_named_by_their_arrays(tmp_path):
         data.load(tmp_path / "two.npz")
 
 
-def test_the_paths_of_thousands_of_sets_are_found_without_comparing_each_with_each(monkeypatch):
+def test_two_sets_in_the_same_folders_are_named_by_their_files(tmp_path):
+    for name in ("train/a", "train/b", "test/a"):
+        write_at(tmp_path, f"{name}-images-idx3-ubyte", some_images().train_images)
+    with pytest.raises(InvalidInput, match=r"2 data sets; keep one .*a-images.*b-images"):
+        data.load(tmp_path)
+
+
+def test_the_paths_of_thousands_of_sets_are_found_without_comparing_each_with_each():
     compared = 0
 
-    class Place(PurePosixPath):
+    class Name(str):
         def __eq__(self, other):
             nonlocal compared
             compared += 1
             return super().__eq__(other)
 
-        __hash__ = PurePosixPath.__hash__
+        __hash__ = str.__hash__
 
-        def absolute(self):
-            return self
-
-    groups = {
-        (Place(f"/sets/{i}"), ""): {("train", "images"): (Place(f"/sets/{i}/x.npy"), None)}
-        for i in range(300)
-    }
-    assert len(data._with_images(groups)) == 300
+    paths = [(Name(f"{i}"), "x.npy") for i in range(300)]
+    found = [data._Array(Path(*path), None, path, 1, "", "train", "images") for path in paths]
+    assert len(data._grouped(Path(), found)) == 300
     assert compared < 10 * 300
 
 
@@ -200,7 +299,7 @@ def test_images_have_any_size_and_either_type(tmp_path, size, dtype):
 def test_labels_become_0_to_k_in_their_order_and_keep_their_names(labels, names):
     labels = np.tile(labels, 4)
     images = np.zeros((len(labels), 2, 2), np.uint8)
-    dataset = data.dataset(images, labels, images[:1], labels[:1])
+    dataset = data.dataset(images, labels, images[:2], labels[:2])
     assert dataset.label_names == names
     numbers_or_texts = labels.astype(int) if labels.dtype == bool else labels
     assert [names[k] for k in dataset.train_labels] == [*map(str, numbers_or_texts)]
@@ -217,13 +316,66 @@ def test_a_part_may_lack_its_labels(tmp_path):
     assert both.test_labels.tolist() == images.test_labels.tolist()
 
 
+IMAGES, LABELS, *_ = some_images()
+BAD_ARGUMENTS = {
+    "test labels without images": (IMAGES, None, None, LABELS),
+    "one test image": (IMAGES, None, IMAGES[:1]),
+    "one training image": (IMAGES[:1], None, IMAGES),
+    "labels in one part and texts in the other": (IMAGES, LABELS, IMAGES, LABELS.astype(str)),
+    "unlabelled": (IMAGES, np.full(12, -1)),
+    "labels beyond 63 bits": (IMAGES, np.full(12, 2**63, np.uint64)),
+    "masked labels": (IMAGES, np.ma.masked_equal(LABELS, 2)),
+    "masked images": (np.ma.masked_less(IMAGES, 9),),
+    "rows with masks": ([np.ma.masked_less(row, 9) for row in IMAGES],),
+    "complex": (IMAGES / 255 * 1j,),
+    "dates": (IMAGES.astype("M8[D]"),),
+    "records": (np.zeros((12, 4), "u1,f4"),),
+    "objects": (np.array([*IMAGES, None], object),),
+    "a number": (0.5,),
+    "nothing": ([],),
+    "labels as a number": (IMAGES, 1),
+}
+
+
+@pytest.mark.parametrize("arguments", BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
+def test_arrays_that_make_no_data_set_are_refused_in_a_sentence(arguments):
+    with pytest.raises(InvalidInput, match=r"^(images|labels|test_labels) must") as refused:
+        data.dataset(*arguments)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("label", "said"), [(-1, "-1; .*unlabelled"), (2**64 - 1, 2**64 - 1)])
+def test_a_label_outside_the_range_is_named(label, said):
+    with pytest.raises(InvalidInput, match=f"got {said}"):
+        data.dataset(IMAGES, np.full(12, label))
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.ma.array(IMAGES, mask=False),
+        np.asfortranarray(IMAGES),
+        np.repeat(IMAGES, 2, axis=2)[:, :, ::2],
+        (IMAGES / 255).astype(">f8"),
+        (IMAGES / 255).astype(np.float16),
+        (IMAGES / 255).astype(np.longdouble),
+        [*IMAGES],
+    ],
+    ids=["no mask", "Fortran", "strides", "byte order", "half", "long double", "list"],
+)
+def test_the_layout_of_an_array_in_memory_does_not_matter(images):
+    held = data.dataset(images).train_images
+    expected = data.dataset(IMAGES).train_images
+    unit = held / 255 if held.dtype == np.uint8 else held
+    np.testing.assert_allclose(unit, expected / 255, atol=1e-3)
+
+
 @pytest.mark.parametrize("published", [data._MNIST, data._FASHION_MNIST], ids=lambda p: p.title)
 def test_a_published_set_is_recognised_wherever_it_lies(full_set, published):
     dataset = data.load(full_set(published.title.lower()))
     assert (dataset.name, dataset.label_names) == (published.title, published.label_names)
 
 
-ONE_IMAGE = np.zeros((1, 3, 3), np.uint8)
 REFUSED = {  # arrays of an archive, and what the sentence says
     "colours": ({"x_train": np.zeros((6, 4, 4, 3), np.uint8)}, "grey"),
     "colours first": ({"x_train": np.zeros((6, 3, 4, 4), np.uint8)}, "grey"),
@@ -238,8 +390,14 @@ REFUSED = {  # arrays of an archive, and what the sentence says
     "no pixels": ({"x_train": np.zeros((6, 0, 4), np.uint8)}, "shape"),
     "five axes": ({"x_train": np.zeros((6, 1, 1, 4, 4), np.uint8)}, "shape"),
     "too few to hold out": ({"x_train": np.zeros((3, 4, 4), np.uint8)}, "at least 4"),
-    "two sizes": ({"x_train": ONE_IMAGE, "x_test": np.zeros((1, 3, 4), np.uint8)}, "one size"),
+    "two sizes": (
+        {"x": np.zeros((2, 3, 3), np.uint8), "x_test": np.zeros((2, 3, 4), np.uint8)}, "one size",
+    ),
     "no training images": ({"x_test": ONE_IMAGE}, "training images"),
+    "images of no part and of one": ({"x_train": ONE_IMAGE, "images": ONE_IMAGE}, "once"),
+    "images under two names": ({"x_test": ONE_IMAGE, "test_images": ONE_IMAGE}, "once"),
+    "labels under names of other case": ({"x": ONE_IMAGE, "y": [1], "Y": [1]}, "once"),
+    "labels without images": ({"x_train": ONE_IMAGE, "y_test": [1]}, "the test images"),
     "labels of another number": ({"x_train": np.zeros((6, 3), np.uint8), "y_train": [1]}, "labels"),
     "one-hot labels": ({"x_train": np.zeros((6, 3), np.uint8), "y_train": np.eye(6)}, "argmax"),
     "one-hot labels of eight classes": (

@@ -166,6 +166,15 @@ def test_a_bad_array_in_an_archive_is_refused_within_bounded_memory(tmp_path, co
         formats.stored(tmp_path / "bad.npz", "x").read()
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_archive_with_two_arrays_of_one_name_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bad.npz", "w") as archive:
+        for n in (2, 3):
+            archive.writestr("x.npy", npy(np.arange(n)))
+    with pytest.raises(BadFile, match=r"bad\.npz.*one name"):
+        formats.members(tmp_path / "bad.npz")
+
+
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_compression_that_numpy_does_not_write_is_refused(tmp_path, compression):
     write_npz(tmp_path / "bad.npz", compression, x=npy(np.arange(3)))
