@@ -11,6 +11,7 @@ A model is an .npz archive of plain arrays, which `numpy.load` opens without pic
     <network>.<i>.<name>        the statistics and settings that a layer declares
 """
 
+import inspect
 import io
 import json
 import os
@@ -82,7 +83,8 @@ def load(
     try:
         _check_size(kind, config, saved["theta"].size)
         prior_ = from_config(saved_prior) if prior is None else prior
-        model = kind(**config, prior=prior_, backend=backend, comm=comm)
+        arguments = config | {"prior": prior_, "backend": backend}
+        model = _made(kind, arguments if comm is None else arguments | {"comm": comm})
         if missing := model.config.keys() - config.keys() - {"prior"}:
             raise KeyError(min(missing))
         _restore(model, saved)
@@ -90,7 +92,7 @@ def load(
         for argument, given in {"prior": prior, "comm": comm}.items():
             if given is not None and str(error).startswith(f"{argument} must"):
                 raise  # the caller's argument is wrong, not the file
-        raise BadFile(f"{name} is damaged: {one_line(error)}") from error
+        raise BadFile(f"{name} cannot be loaded: {one_line(error)}") from error
     return model
 
 
@@ -196,17 +198,32 @@ def rebuilt(
     values: list[Mapping[str, Any]],
 ) -> Any:
     """The model that `contents` describes, with arrays of its own."""
-    model = kind(**arguments)
-    if [type(part) for part in _all_parts(model)] != kinds_of_parts:
+    model = _made(kind, arguments)
+    own = {"gradient": model.gradient, **model.arrays()}
+    same_kinds = [type(part) for part in _all_parts(model)] == kinds_of_parts
+    if not same_kinds or any(own[name].shape != arrays[name].shape for name in own):
         raise InvalidInput(
             f"the layers of a model that is copied must be those that {kind.__name__}.networks "
-            "makes; override that method instead of changing them"
+            "makes; override that method instead of changing them, and put what it needs into "
+            "model.config"
         )
-    for name, array in {"gradient": model.gradient, **model.arrays()}.items():
+    for name, array in own.items():
         array[...] = model.xp.asarray(arrays[name])
     for part, attributes in zip(_all_parts(model), values, strict=True):
         getattr(part, "__dict__", {}).update(attributes)
     return model
+
+
+def _made(kind: Any, arguments: Mapping[str, Any]) -> Any:
+    """kind(**arguments); raises InvalidInput if the class has other parameters."""
+    try:
+        inspect.signature(kind).bind(**arguments)
+    except TypeError as error:
+        raise InvalidInput(
+            f"{kind.__name__}.__init__ must take what is in the model's config, and nothing else "
+            f"without a default, to load or copy the model: {error}"
+        ) from error
+    return kind(**arguments)
 
 
 def _all_parts(model: Any) -> Iterator[Any]:

@@ -16,6 +16,7 @@ losses, dropout and learning rates are the defaults.
 
 import copy
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -124,15 +125,15 @@ class AdversarialAutoencoder:
         self.epoch = 0
 
         try:
+            if self.parameter_count(self.config) * self.dtype.itemsize > sys.maxsize:
+                raise MemoryError  # for which NumPy has a ValueError, as a user's layer may have
             networks = self.encoder, self.decoder, self.discriminator = self.networks()
             with np.errstate(over="ignore", invalid="ignore"):  # what is not yet drawn is anything
                 self._theta, self._gradient = flatten(self.xp, networks, self.dtype)
             self._views = self._parameters()
             self._kinds: dict[str, str] = {}
             self._statistics()  # notes what they are now
-        except InvalidInput:
-            raise
-        except (MemoryError, ValueError, OverflowError) as error:
+        except MemoryError as error:
             given = ", ".join(f"{n}={self.config[n]}" for n in ("hidden", "latent", "visible"))
             raise InvalidInput(
                 f"hidden, latent and visible must make a model that fits into memory, got {given}"
@@ -489,8 +490,8 @@ class AdversarialAutoencoder:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A complete, independent model. Its next epoch is the same as this one's, bit for bit.
 
-        Raises InvalidInput if several ranks train the model, or if its layers are not those that
-        `networks` makes.
+        Raises InvalidInput if several ranks train the model, or if its class does not make the same
+        layers from its config.
         """
         copied: Self = checkpoint.rebuilt(*copy.deepcopy(checkpoint.contents(self), memo))
         return copied
@@ -502,7 +503,9 @@ class AdversarialAutoencoder:
     def __reduce__(self) -> tuple[Any, ...]:
         """As `__deepcopy__`; also raises InvalidInput for a prior that pickle cannot store."""
         checkpoint.require_picklable("prior", self.prior)
-        return checkpoint.rebuilt, checkpoint.contents(self)
+        contents = checkpoint.contents(self)
+        checkpoint.rebuilt(*contents)  # if this fails, it fails now
+        return checkpoint.rebuilt, contents
 
     def adams(self) -> dict[str, Adam]:
         """Every optimiser, by the name of its attribute."""

@@ -237,6 +237,54 @@ def test_layers_that_the_class_does_not_make_are_not_lost_in_silence(copied):
         copied(model)
 
 
+class Narrow(AdversarialAutoencoder):
+    """Its constructor does not take what is in `config`."""
+
+    def __init__(self, width):
+        super().__init__(hidden=(width,), visible=9)
+
+
+class Wide(AdversarialAutoencoder):
+    """Its constructor takes what is not in `config`."""
+
+    def __init__(self, *, factor=1, **settings):
+        self.factor = factor
+        super().__init__(**settings)
+
+    def network(self, sizes, dropout):
+        between = [self.factor * width for width in sizes[1:-1]]
+        return super().network([sizes[0], *between, sizes[-1]], dropout)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, pickle.dumps])
+@pytest.mark.parametrize("model", [Narrow(4), Wide(factor=2, **SMALL)], ids=["narrow", "wide"])
+def test_a_class_that_cannot_be_made_from_its_config_is_refused_at_once(copied, model):
+    with pytest.raises(InvalidInput, match="config"):
+        copied(model)
+
+
+@pytest.mark.parametrize("model", [Narrow(4), Wide(factor=2, **SMALL)], ids=["narrow", "wide"])
+def test_the_file_of_such_a_class_is_not_called_damaged(model, tmp_path):
+    model.save(tmp_path / "model.npz")
+    with pytest.raises(BadFile, match=r"model\.npz cannot be loaded: .*config"):
+        type(model).load(tmp_path / "model.npz")
+
+
+class Alone(AdversarialAutoencoder):
+    """Is not for ranks."""
+
+    def __init__(self, **settings):
+        assert "comm" not in settings
+        super().__init__(**settings)
+
+
+def test_a_class_without_an_argument_for_ranks_is_loaded_and_copied(tmp_path):
+    model = Alone(**SMALL)
+    model.save(tmp_path / "model.npz")
+    for again in (Alone.load(tmp_path / "model.npz"), pickled(model)):
+        assert_equal(again, model)
+
+
 def test_joblib_stores_a_model(tmp_path):
     joblib = pytest.importorskip("joblib")
     model = trained(AdversarialAutoencoder(**SMALL))

@@ -138,6 +138,15 @@ def test_more_parameters_than_memory_holds_are_refused(sizes):
         AdversarialAutoencoder(**sizes)
 
 
+def test_an_error_in_a_users_own_layers_is_not_taken_for_a_lack_of_memory():
+    class Own(AdversarialAutoencoder):
+        def network(self, sizes, dropout):
+            raise ValueError("a mistake")
+
+    with pytest.raises(ValueError, match=r"^a mistake$"):
+        Own()
+
+
 # The prior
 
 

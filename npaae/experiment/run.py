@@ -3,7 +3,7 @@
     losses.csv     one row per complete epoch
     model.npz      the model after the last complete epoch, from which a resumed run continues
     losses.png, samples.png, …     the figures
-    config.json    the settings of the run, and checksums of itself and of losses.csv
+    config.json    the settings of the run, and checksums of itself, losses.csv and the parameters
     .lock          empty, and locked while a program trains in the folder
 
 Every file is replaced atomically, so you can read it, and stop the run with Ctrl-C, at any time.
@@ -48,6 +48,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from .. import __version__, checkpoint, checks, data, parallel
+from ..backend import to_host
 from ..checkpoint import remove_partial, replacing
 from ..errors import BadFile, CannotWrite, Diverged, InvalidInput, Unavailable, one_line
 from ..formats import opened
@@ -131,6 +132,7 @@ class Run:
         if not (self.resume or self.overwrite):
             self._begun[:0] = own
         self._data_sha256 = _sha256(self.dataset)
+        self._theta_sha256 = [_sha256_of_theta(self.model)]
         remove_partial(self.folder, iter(FILES))
         with replacing(self.folder / MODEL) as file:
             checkpoint.write(self.model, file)
@@ -188,6 +190,7 @@ class Run:
         with uninterrupted():
             self._require_own_folder()
             history = [*self.history, record]
+            self._theta_sha256 = [self._theta_sha256[-1], _sha256_of_theta(self.model)]
             self._write_losses(history)
             self._write_config(history)
             self.model.save(self.folder / MODEL)
@@ -291,6 +294,7 @@ class Run:
             "backend": xp.__name__,
             "versions": {"npaae": __version__, xp.__name__: xp.__version__, "python": python},
             "epochs_done": len(history),
+            "theta_sha256": self._theta_sha256,  # the last is in model.npz or will be
             "losses_sha256": hashlib.sha256(self._losses(history)).hexdigest(),
         }
         signed = config | {"sha256": _checksum(config)}
@@ -324,6 +328,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 _KINDS: dict[str, Any] = {
     **dict.fromkeys(("name", "data", "dataset", "data_sha256", "backend", "losses_sha256"), str),
     **dict.fromkeys(("model", "settings"), dict),
+    "theta_sha256": list,
     "data_dir": str | None,
 }
 
@@ -413,11 +418,11 @@ def reopen(
     damaged; Unavailable if the data cannot be found; and OSError if a file cannot be read.
     """
     config = read_config(folder)
-    model = kind.load(folder / MODEL, backend=backend)
     if data_dir is None and not sample:
         before = settings(config)
         data_dir, sample = before["data_dir"], before["sample"]
     dataset = load_data(config["dataset"], data_dir, sample=sample)
+    model = kind.load(folder / MODEL, backend=backend)  # just before the check: it may be training
     check_run(folder, model, dataset)
     return config, model, dataset
 
@@ -428,13 +433,18 @@ def check_run(folder: Path, model: AdversarialAutoencoder, dataset: data.Dataset
     Raises BadFile if the model does not match config.json, and InvalidInput for other data.
     """
     config = read_config(folder)
-    if config["model"] != json.loads(json.dumps(model.config)):
+    known = config["model"], _sha256_of_theta(model) in config["theta_sha256"]
+    if known != (json.loads(json.dumps(model.config)), True):
         raise BadFile(f"{folder} is damaged: its {MODEL} and its {CONFIG} come from two runs")
     if config["data_sha256"] != _sha256(dataset):
         raise InvalidInput(
             f"the run in {folder} was trained on {config['data']}, but {dataset.source} is not the "
             "same data; name that data, or another folder"
         )
+
+
+def _sha256_of_theta(model: AdversarialAutoencoder) -> str:
+    return hashlib.sha256(to_host(model.theta).data).hexdigest()
 
 
 def _sha256(dataset: data.Dataset) -> str:

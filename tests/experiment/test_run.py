@@ -662,6 +662,7 @@ ODD = {
     "name": ["\x1b[2J\x07 \u202e", "x" * 300_000, 7],
     "dataset": [None],
     "losses_sha256": [None, "\x1b[2J"],
+    "theta_sha256": [None, [], [7]],
 }
 
 
@@ -792,6 +793,15 @@ def test_a_folder_with_files_of_two_runs_is_not_reopened(copied):
     npaae.AdversarialAutoencoder(hidden=(4,)).save(copied / "model.npz")
     with pytest.raises(BadFile, match="two runs"):
         reopen(copied)
+
+
+def test_the_model_of_another_run_with_the_same_configuration_is_refused(copied):
+    other = saved_model(copied)
+    other.theta *= 0.5
+    other.save(copied / "model.npz")
+    with pytest.raises(BadFile, match="two runs"):
+        reopen(copied)
+    assert_refused(run_here("--resume", "--out", copied), 1, "two runs")
 
 
 def test_a_run_on_data_that_no_name_finds_asks_for_their_folder(copied, digits):
