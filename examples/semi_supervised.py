@@ -115,16 +115,20 @@ def main(
 
 
 def without_a_sixth(images: Dataset) -> Dataset:
-    """The data set with a sixth of its training images as its test images.
+    """The data set with a sixth of its training images, at least two, as its test images.
 
     It is the last sixth of MNIST and Fashion-MNIST, whose authors have shuffled them, and a fixed
     draw of anybody else's images, which may be in the order of their labels.
+
+    Raises InvalidInput for fewer than four training images.
     """
     n = len(images.train_images)
+    if n < 4:
+        raise InvalidInput(f"images must be at least 4 to train, of which 2 are held out, got {n}")
     order, which = np.arange(n), "the last sixth"
     if images.name not in ("MNIST", "Fashion-MNIST"):
         order, which = np.random.default_rng(0).permutation(n), "a sixth"
-    kept, held = (np.sort(part) for part in np.split(order, [n - n // 6]))
+    kept, held = (np.sort(part) for part in np.split(order, [n - max(2, n // 6)]))
     labels = images.train_labels
     return images._replace(
         train_images=images.train_images[kept],

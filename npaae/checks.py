@@ -104,7 +104,7 @@ def host_array(name: str, values: Any) -> HostArray:
     """`np.asarray(values)`; raises InvalidInput for masked values, or no array of them."""
     pieces = values if isinstance(values, (list, tuple)) else [values]
     if any(map(np.ma.is_masked, pieces)):
-        raise InvalidInput(f"{name} must be given without a mask, got masked values; fill them")
+        raise InvalidInput(f"{name} must have no masked values; fill them with .filled(…)")
     try:
         return np.asarray(values)
     except ValueError as error:

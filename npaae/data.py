@@ -178,7 +178,7 @@ def dataset(
         held_out = ", a tenth held out"
     _require_a_pair(train_images, test_images)
     values, (train_labels, test_labels) = numbered(train_labels, test_labels)
-    label_names = tuple(map(str, values.tolist()))
+    label_names = _texts(values)
     for published in (_MNIST, _FASHION_MNIST):
         if test_images.dtype == np.uint8 and _idx_digest(test_images) == published.digests[2]:
             name = published.title
@@ -211,7 +211,7 @@ def usable(dataset: Dataset, visible: int) -> Dataset:
     _require_a_pair(train_images, test_images)
     train_labels = _checked_labels(dataset.train_labels, train_images)
     test_labels = _checked_labels(dataset.test_labels, test_images)
-    label_names = tuple(map(str, dataset.label_names))
+    label_names = _texts(dataset.label_names)
     for labels in (train_labels, test_labels):
         if labels is None:
             continue
@@ -241,6 +241,16 @@ def numbered(*parts: Any) -> tuple[HostArray, tuple[Any, ...]]:
         else np.searchsorted(values, labels).astype(np.min_scalar_type(len(values) - 1))
         for labels in parts
     )
+
+
+def _texts(values: Iterable[Any]) -> tuple[str, ...]:
+    """The values as strings; raises InvalidInput for what no figure or file could show."""
+    try:
+        texts = tuple(map(str, values))
+        "".join(texts).encode()
+    except (ValueError, SystemError) as error:  # the second for a number beyond Unicode
+        raise InvalidInput(f"labels must be Unicode text: {one_line(error)}") from error
+    return texts
 
 
 def _require_a_pair(train_images: HostArray, test_images: HostArray) -> None:
@@ -309,7 +319,9 @@ _WORDS = {  # also two of them in one, as in "xtrain" and "trainImages"
     for word in (a + b, b + a)
 }
 _IDX = r"[-_.]idx\d[-_.](?:ubyte|byte|short|int|float|double)(?:\.gz)?"
-_FILE = re.compile(rf"(.+?)(?:({_IDX})|\.np[yz])", re.I)  # its groups: the stem, and IDX's ending
+_FILE = re.compile(
+    rf"(.+?)(?:({_IDX})|\.np[yz])", re.I | re.S
+)  # its groups: the stem, and IDX's ending
 _LEVELS = 3  # of folders: torchvision's files lie in root/MNIST/raw
 _NAMELESS = ("raw", "gzip", "")  # folders inside a folder that is named after the data
 

@@ -38,7 +38,7 @@ def require_pixels(dtype: np.dtype[Any]) -> None:
     if dtype != np.uint8 and dtype.kind != "f":
         remedies = {
             "b": "; convert them with .astype(np.float32)",
-            "i": "; convert pixels in 0 … 255 with .astype(np.uint8)",
+            "i": "; convert 0 … 255 with .astype(np.uint8), or divide by the highest value",
         }
         remedy = remedies.get(dtype.kind.replace("u", "i"), "")
         raise InvalidInput(f"images must be uint8, or floats in [0, 1], got {dtype}{remedy}")

@@ -334,6 +334,8 @@ BAD_ARGUMENTS = {
     "a number": (0.5,),
     "nothing": ([],),
     "labels as a number": (IMAGES, 1),
+    "half of a character": (IMAGES, ["\ud800"] * 12),
+    "no character": (IMAGES, np.full((12, 1), 2**31, np.uint32).view("=U1")),
 }
 
 

@@ -175,6 +175,15 @@ def test_training_images_that_choose_the_width_are_not_samples(trained, n, kept)
     assert metrics.measure(model, small).training_parzen == expected
 
 
+def test_the_smallest_data_set_is_measured(small_model, monkeypatch):
+    monkeypatch.setattr(
+        metrics, "prior_draws", lambda model, seed: model.sample_prior(9, seed=seed)
+    )
+    images = np.random.default_rng(0).random((2, 9))
+    found = metrics.measure(small_model(), npaae.data.dataset(images, [0, 1], images, [0, 1]))
+    assert np.isfinite([found.reconstruction, *found.energy, *found.parzen]).all()
+
+
 @pytest.mark.parametrize(("latent", "n"), [(2, 100_000), (3, 66_666), (500, 1000)])
 def test_a_prior_is_measured_by_many_draws_of_short_codes(small_model, latent, n):
     model = small_model(latent=latent)

@@ -54,6 +54,14 @@ def test_of_images_in_the_order_of_their_labels_every_class_is_held_out():
     np.testing.assert_array_equal(kept.test_images[:, 0] // 40, kept.test_labels)
 
 
+def test_two_images_at_least_are_held_out_and_two_kept():
+    images = np.random.default_rng(0).random((4, 9))
+    kept = semi_supervised.without_a_sixth(npaae.data.dataset(images, None, images))
+    assert (len(kept.train_images), len(kept.test_images)) == (2, 2)
+    with pytest.raises(InvalidInput, match=r"^images must be at least 4"):
+        semi_supervised.without_a_sixth(npaae.data.dataset(images))
+
+
 @pytest.mark.parametrize("count", [10, 100, 1000])
 def test_as_many_images_of_each_digit_are_labelled_with_their_own_labels(sample, count):
     labels = semi_supervised.draw_labels(sample, count, seed=0)
