@@ -134,8 +134,12 @@ def load(path: str | os.PathLike[str]) -> Dataset:
         made = dataset(*read, name=one.name, path=path)
     except InvalidInput as error:
         raise BadFile(f"{path}: {error}") from error
-    unused = ", ".join(_unused(one, ("train", part)))
-    return made._replace(source=f"{made.source}, without {unused}") if unused else made
+    if unused := list(_unused(one, ("train", part))):
+        names = ", ".join(
+            unused if len(unused) < 9 else [*unused[:8], f"{len(unused) - 8:,} others"]
+        )
+        made = made._replace(source=f"{made.source}, without {names}")
+    return made
 
 
 def dataset(
@@ -509,7 +513,8 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir())
+    """What a folder holds, except what is hidden, such as the ._ files of macOS."""
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
 def _read_part(arrays: Mapping[tuple[str, str], _Array], part: str) -> tuple[Any, Any]:

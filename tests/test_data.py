@@ -132,6 +132,20 @@ def test_arrays_that_are_left_out_are_named(tmp_path):
     assert data.load(path).source.endswith("npz, without val_images, val_labels, ids, names")
 
 
+def test_of_many_arrays_that_are_left_out_some_are_named(tmp_path):
+    others = {f"mean_{i}": i for i in range(100)}
+    np.savez(tmp_path / "mine.npz", images=some_images().train_images, **others)
+    assert data.load(tmp_path).source.endswith("mean_7, 92 others")
+
+
+def test_hidden_files_and_folders_are_not_read(tmp_path):
+    LAYOUTS["MNIST as published"][1](tmp_path / "data", some_images())
+    LAYOUTS["torchvision"][1](tmp_path / ".checkpoints", some_images())
+    for file in [*(tmp_path / "data").iterdir()]:
+        file.with_name(f"._{file.name}").write_bytes(b"Mac OS X")
+    assert_holds(data.load(tmp_path), some_images())
+
+
 def test_labels_in_the_folder_that_have_no_images_are_named(tmp_path):
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(some_images().train_images))
     (tmp_path / "other-train-labels-idx1-ubyte").write_bytes(idx(some_images().train_labels))
