@@ -13,20 +13,17 @@ import gzip
 import hashlib
 import io
 import os
-import re
 import sys
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from importlib import resources
-from itertools import product
 from math import isqrt, prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import layouts
 from .backend import HostArray
 from .checkpoint import replacing
 from .checks import host_array
@@ -111,10 +108,10 @@ def load(path: str | os.PathLike[str]) -> Dataset:
     for a file that is damaged or does not fit, and OSError for one that cannot be read.
     """
     path = Path(path)
-    found = _sets(path)
+    found = layouts.sets(path)
     if not found:
         rule = f"images, as IDX files such as {_STEMS[0]} or an .npz archive with x_train or images"
-        has = ", ".join(members(path)) if path.is_file() and _is_archive(path) else ""
+        has = ", ".join(members(path)) if path.is_file() and layouts.is_archive(path) else ""
         raise Unavailable(f"{path} must hold {rule}, but has {f'only {has}' if has else 'none'}")
     if len(found) > 1:
         choices = dict.fromkeys(str(one.choice) for one in found if one.choice != path)
@@ -124,7 +121,7 @@ def load(path: str | os.PathLike[str]) -> Dataset:
             remedy = f"keep one of them in an archive or a folder of its own: {names}"
         raise InvalidInput(f"{path} holds {len(found)} data sets; {remedy}")
     (one,) = found
-    arrays, part = _by_role(one), "test"
+    arrays, part = layouts.by_role(one), "test"
     if ("train", "images") not in arrays:
         raise BadFile(f"{path} must hold training images, but has only {one.arrays[0].name}")
     if (part, "images") not in arrays:
@@ -134,12 +131,11 @@ def load(path: str | os.PathLike[str]) -> Dataset:
         made = dataset(*read, name=one.name, path=path)
     except InvalidInput as error:
         raise BadFile(f"{path}: {error}") from error
-    if unused := list(_unused(one, ("train", part))):
-        names = ", ".join(
-            unused if len(unused) < 9 else [*unused[:8], f"{len(unused) - 8:,} others"]
-        )
-        made = made._replace(source=f"{made.source}, without {names}")
-    return made
+    left_out = layouts.unused(one, ("train", part))
+    if len(left_out) > 8:
+        left_out[8:] = [f"{len(left_out) - 8:,} others"]
+    without = f", without {', '.join(left_out)}" if left_out else ""
+    return made._replace(source=f"{made.source}{without}")
 
 
 def dataset(
@@ -303,221 +299,7 @@ def _checked_labels(labels: Any, images: Any) -> Any:
     return array.astype(np.int64)
 
 
-# Which files and arrays belong together
-
-# What a word in a name says; all other words name the data set.
-_PARTS = {
-    "": "",
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("test", "testing", "t10k"), "test"),
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
-}
-_CONTENTS = {
-    "": "",
-    **dict.fromkeys(("images", "image", "imgs", "img", "x", "data"), "images"),
-    **dict.fromkeys(("labels", "label", "y", "targets", "target"), "labels"),
-}
-_WORDS = {  # also two of them in one, as in "xtrain" and "trainImages"
-    word: (part, content)
-    for (a, part), (b, content) in product(_PARTS.items(), _CONTENTS.items())
-    for word in (a + b, b + a)
-}
-_IDX = r"[-_.]idx\d[-_.](?:ubyte|byte|short|int|float|double)(?:\.gz)?"
-_FILE = re.compile(
-    rf"(.+?)(?:({_IDX})|\.np[yz])", re.I | re.S
-)  # its groups: the stem, and IDX's ending
-_LEVELS = 3  # of folders: torchvision's files lie in root/MNIST/raw
-_NAMELESS = ("raw", "gzip", "")  # folders inside a folder that is named after the data
-
-
-@dataclass(eq=False)
-class _Array:
-    """An array in a file, and what the names on its path say.
-
-    path: the names of folders, file and array from where reading starts. level: how many of them
-    name the place of its data set. prefix: the name of its data set. Prefix, part and content are
-    empty if no name says them.
-    """
-
-    file: Path
-    member: str | None  # its name in an archive
-    path: tuple[str, ...]
-    level: int
-    prefix: str
-    part: str
-    content: str
-
-    @property
-    def place(self) -> tuple[str, ...]:
-        return self.path[: self.level]
-
-    @property
-    def name(self) -> str:
-        return "/".join(self.path[self.level :])
-
-
-class _Set(NamedTuple):
-    """A data set in files.
-
-    choice: the path with which `load` finds this set, and no other if there is such a path.
-    others: the arrays that belong to no set.
-    """
-
-    name: str
-    choice: Path
-    arrays: list[_Array]
-    others: list[_Array]
-
-
-def _sets(path: Path) -> list[_Set]:
-    """The data sets in an archive, around a file or in a folder, at the first level with any."""
-    if path.is_file():
-        return _sets_with(path)
-    folders = [path]
-    for _ in range(_LEVELS):
-        files = [file for folder in folders for file in _files(folder)]
-        if found := _grouped(path, _found(path, files)):
-            return found
-        entries = (entry for folder in folders for entry in _entries(folder))
-        folders = [entry for entry in entries if entry.is_dir() and os.access(entry, os.R_OK)]
-    return []
-
-
-def _sets_with(file: Path) -> list[_Set]:
-    """The data sets in an archive, or those of which a file is a part."""
-    folder = _folder(file)
-    own = _found(folder, [file])
-    if len(own) == 1 and own[0].member in (None, "arr_0") and not own[0].content:
-        own[0].content = "images"  # the only array, without a name of its own
-        return _grouped(folder, own)
-    around: list[_Set] = []
-    if any(folder.joinpath(*one.place) != file for one in own):
-        found, same = _grouped(folder, _found(folder, [*_files(folder)])), _unpacked(file)
-        around = [one for one in found if any(_unpacked(a.file) == same for a in one.arrays)]
-    if _is_archive(file) and not any(("train", "images") in _by_role(one) for one in around):
-        return _grouped(file, _found(file, [file])) or around  # its name, test.npz, means nothing
-    return around
-
-
-def _found(root: Path, files: Sequence[Path]) -> list[_Array]:
-    """The arrays in files below `root`, a folder or an archive.
-
-    What the name of an array leaves open, the name of a folder or archive around it says, unless it
-    contradicts another array inside. A part alone means its images; no part means training.
-    """
-    found = []
-    for file in {_unpacked(file): file for file in files if _FILE.fullmatch(file.name)}.values():
-        inside = members(file) if _is_archive(file) else [None]
-        for member in inside:
-            path = (*file.relative_to(root).parts, *([] if member is None else [member]))
-            if len(inside) == 1 < len(path) and member and not any(_meaning(member)[1:]):
-                path = path[:-1]  # KMNIST's kmnist-train-imgs.npz has one array, arr_0
-            found.append(_Array(file, member, path, len(path) - 1, *_meaning(path[-1])))
-    for level in range(max((one.level for one in found), default=0), 0, -1):
-        around: dict[tuple[str, ...], list[_Array]] = {}
-        for one in found:
-            if one.level >= level and (one.part or one.content):
-                around.setdefault(one.path[:level], []).append(one)
-        for place, arrays in around.items():
-            prefix, part, content = _meaning(place[-1])
-            if any(one.part not in ("", part) if part else one.content for one in arrays):
-                continue
-            for one in arrays if part or content else ():
-                one.level, one.part = level - 1, one.part or part
-                one.content = one.content or content
-                one.prefix = "-".join(dict.fromkeys(filter(None, (prefix, one.prefix))))
-    for one in found:
-        if one.part and not (one.content or one.prefix):
-            one.content = "images"
-        one.part = one.part or "train"
-    return found
-
-
-def _meaning(name: str) -> tuple[str, str, str]:
-    """(prefix, part, content) of a name; each is empty if the name does not say it."""
-    match = _FILE.fullmatch(name)
-    rest, part, content = [], "", ""
-    for word in re.split(r"[^0-9A-Za-z\x80-\U0010ffff]+", match[1] if match else name):
-        if word.lower() in _WORDS:
-            said = _WORDS[word.lower()]
-            part, content = said[0] or part, said[1] or content
-        else:
-            rest.append(word)
-    return "-".join(rest), part, content
-
-
-def _grouped(root: Path, found: Iterable[_Array]) -> list[_Set]:
-    """The arrays found below `root` as data sets with a name and a path to choose them by."""
-    groups: dict[tuple[tuple[str, ...], str], list[_Array]] = {}
-    for one in found:
-        groups.setdefault((one.place, one.prefix), []).append(one)
-    rest = [key for key in groups if not any(one.content == "images" for one in groups[key])]
-    others = [one for key in rest for one in groups.pop(key)]
-    inside = Counter(place[:depth] for place, _ in groups for depth in range(len(place) + 1))
-    sets = []
-    for (names, prefix), arrays in groups.items():
-        place = root.joinpath(*names)
-        folders = (place.absolute(), *place.absolute().parents)
-        named = (folder for folder in folders if folder.name.lower() not in _NAMELESS)
-        name = prefix or next((folder.stem for folder in named), "data")
-        file = next(one.file for one in arrays if one.content == "images")
-        choice = file if inside[names] > 1 and _folder(file) == place else place
-        sets.append(_Set(name, choice, arrays, others))
-    return sets
-
-
-def _by_role(chosen: _Set) -> dict[tuple[str, str], _Array]:
-    """The arrays of a set by part and content; raises BadFile if they do not fit together."""
-    arrays: dict[tuple[str, str], _Array] = {}
-    for one in chosen.arrays:
-        first = arrays.setdefault((one.part, one.content), one)
-        if one.content and first is not one:
-            rule = f"{chosen.choice} must hold {one.part} {one.content} once"
-            raise BadFile(f"{rule}, got {first.name} and {one.name}; keep one of them")
-    for (part, content), one in arrays.items():
-        if content and (part, "images") not in arrays:
-            raise BadFile(f"{chosen.choice} must hold the {part} images that {one.name} is for")
-    return arrays
-
-
-def _unused(chosen: _Set, parts: Sequence[str]) -> Iterator[str]:
-    """The names of the arrays in the set's archives, and beside it, that are not in these parts."""
-    used = [one for one in chosen.arrays if one.content and one.part in parts]
-    places, archives = {one.place for one in used}, {one.file for one in used if one.member}
-    for one in (*chosen.arrays, *chosen.others):
-        beside = one.file in archives or (one.content and one.place in places)
-        if one not in used and beside:
-            yield one.name
-
-
-def _unpacked(file: Path) -> Path:
-    return file.with_name(file.name.removesuffix(".gz"))
-
-
-def _is_archive(file: Path) -> bool:
-    return file.suffix.lower() == ".npz"
-
-
-def _folder(file: Path) -> Path:
-    """The folder of a file, not counting one that is named like a file, as Kaggle makes them."""
-    return file.parent.parent if _FILE.fullmatch(file.parent.name) else file.parent
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """The files of a folder, and those in a folder named like a file, as Kaggle makes them."""
-    for entry in _entries(folder):
-        if entry.is_file():
-            yield entry
-        elif _FILE.fullmatch(entry.name):
-            yield from (file for file in _entries(entry) if file.is_file())
-
-
-def _entries(folder: Path) -> list[Path]:
-    """What a folder holds, except what is hidden, such as the ._ files of macOS."""
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-
-
-def _read_part(arrays: Mapping[tuple[str, str], _Array], part: str) -> tuple[Any, Any]:
+def _read_part(arrays: Mapping[tuple[str, str], layouts.Entry], part: str) -> tuple[Any, Any]:
     """The images and the labels of a part, or None for either that is missing.
 
     An array with an unsuitable header is rejected before its content takes up memory.
@@ -536,8 +318,7 @@ def _read_part(arrays: Mapping[tuple[str, str], _Array], part: str) -> tuple[Any
     place = arrays[part, "labels"]
     labels = stored(place.file, place.member)
     n, columns = images.shape[0], labels.shape[1:]
-    match = _FILE.fullmatch(place.file.name)
-    origins = [(8,)] if match and match[2] else []  # QMNIST: class, then its origin
+    origins = [(8,)] if place.idx else []  # QMNIST: class, then its origin
     if labels.shape[:1] != (n,) or columns not in [(), (1,), *origins]:
         rule = f"labels must be one for each of {n} images, got shape {labels.shape}"
         one_hot = len(columns) == 1 and labels.shape[0] == n

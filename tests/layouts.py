@@ -23,6 +23,11 @@ def some_images(size=(5, 4), classes=3, train=12, test=6):
     return Images._make(part for pair in zip(images, labels, strict=True) for part in pair)
 
 
+def assert_holds(dataset, images):
+    for got, expected in zip(dataset[:4], images, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
 def idx_layout(train, test, label_type="idx1-ubyte", folder="", pack=False, nested=False):
     """A layout of four IDX files, `train` and `test` being the beginnings of their names."""
 
