@@ -41,13 +41,15 @@ def run(*arguments, example="mnist.py", **options):
     return subprocess.run(line, capture_output=True, text=True, timeout=300, **options)
 
 
-def run_here(*arguments, example="mnist.py"):
-    """`run` in this process, which is faster."""
+def run_here(*arguments, example="mnist.py", pictures=False):
+    """`run` in this process, which is faster, and with sketches in place of pictures."""
     argv, handlers = sys.argv, {number: signal.getsignal(number) for number in SIGNALS}
     out, err, status = io.StringIO(), io.StringIO(), 0
     sys.argv = command(*arguments, example=example)[1:]
     try:
-        with redirect_stdout(out), redirect_stderr(err):
+        with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+            if not pictures:
+                patch.setattr("matplotlib.figure.Figure.savefig", _sketch)
             runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
         status = end.code
@@ -56,6 +58,16 @@ def run_here(*arguments, example="mnist.py"):
         for number, handler in handlers.items():
             signal.signal(number, handler)
     return SimpleNamespace(returncode=status, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def _sketch(figure, file, **_):
+    """Write the numbers that a figure shows. Its picture takes most of the time of a small run."""
+    for axes in figure.axes:
+        for artist in (*axes.images, *axes.lines, *axes.collections):
+            for kind in ("get_array", "get_xydata", "get_offsets"):
+                numbers = getattr(artist, kind, lambda: None)()
+                if numbers is not None:
+                    file.write(np.ma.getdata(numbers).tobytes())
 
 
 def assert_refused(process, status, *words):
@@ -99,16 +111,14 @@ def assert_equal_runs(folder, other, expected=FILES):
         assert (folder / name).read_bytes() == (other / name).read_bytes(), name
 
 
-def on_a_terminal(*arguments, size=(24, 80), log=None):
-    """What a run shows on a terminal of so many lines and columns; its stdout may go to a log."""
+def on_a_terminal(*arguments, size=(24, 80)):
+    """What a run shows on a terminal of so many lines and columns."""
     import pty
     import termios
 
     controller, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, size)
-    with open(log or os.devnull, "w", encoding="utf-8") as file:
-        out = file if log else terminal
-        process = subprocess.Popen(command(*arguments), stdout=out, stderr=terminal)
+    process = subprocess.Popen(command(*arguments), stdout=terminal, stderr=terminal)
     os.close(terminal)
     shown = b""
     try:

@@ -129,7 +129,7 @@ def test_the_program_trains_on_them(mine):
     text = section("README.md", "Your own data")
     (command,) = re.findall(r"`examples/mnist.py (.*?)`", text)
     flags = ("--epochs", 1, "--hidden", 8, "--out", "run")
-    process = run_here(*command.split(), *flags)
+    process = run_here(*command.split(), *flags, pictures=True)
     assert process.returncode == 0, process.stderr
     assert files(Path("run")) == FILES
 

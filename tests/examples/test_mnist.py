@@ -85,7 +85,8 @@ def test_images_of_any_size_and_labels_are_trained_on_resumed_measured_and_explo
     images = some_images(size, classes or 1, train=120, test=20)
     path = npz_layout(*(KERAS if classes else ("x_train",)))(tmp_path, images)
     out = ("--out", tmp_path / "run")
-    assert run_here("--data-dir", path, "--epochs", 1, "--hidden", 4, *out).returncode == 0
+    small = ("--data-dir", path, "--epochs", 1, "--hidden", 4)
+    assert run_here(*small, *out, pictures=True).returncode == 0
     assert files(tmp_path / "run") == FILES
     process = run_here("--resume", "--epochs", 2, *out)
     assert process.returncode == 0, process.stderr

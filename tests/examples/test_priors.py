@@ -10,7 +10,8 @@ from ..running import assert_refused, run_here
 @pytest.mark.slow
 def test_every_prior_is_imposed_and_drawn_in_one_figure(digits, tmp_path):
     figure = tmp_path / "new" / "priors.png"
-    process = run_here("--data-dir", digits, "--epochs", 1, "--out", figure, example="priors.py")
+    line = ("--data-dir", digits, "--epochs", 1, "--out", figure)
+    process = run_here(*line, example="priors.py", pictures=True)
     assert process.returncode == 0
     assert figure.read_bytes().startswith(b"\x89PNG")
     _, *lines, last = process.stdout.splitlines()
@@ -28,7 +29,7 @@ def test_every_prior_is_imposed_and_drawn_in_one_figure(digits, tmp_path):
 def test_images_of_any_size_and_labels_have_their_priors(tmp_path, size, kinds, told):
     path = npz_layout(*kinds)(tmp_path, some_images(size, train=60))
     line = ("--data-dir", path, "--epochs", 1, "--out", tmp_path / "priors.png")
-    process = run_here(*line, example="priors.py")
+    process = run_here(*line, example="priors.py", pictures=True)
     assert process.returncode == 0, process.stderr
     assert process.stdout.count("in their own part") == told
     assert process.stdout.count("reconstruction") == 5 + told

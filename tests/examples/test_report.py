@@ -141,7 +141,7 @@ SMALL = ("--epochs", 2, "--hidden", 8, 6, "--batch-size", 100, "--no-progress")
 def run_of_report(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "run"
     arguments = (*SMALL, "--data-dir", digits, "--out", folder)
-    return folder, run_here(*arguments, example="report.py")
+    return folder, run_here(*arguments, example="report.py", pictures=True)
 
 
 def test_it_leaves_the_files_of_a_run_and_prints_the_table(run_of_report):
@@ -165,7 +165,7 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(run_of_report, digits, tm
     half = (*SMALL, "--data-dir", digits, "--out", tmp_path / "run")
     assert run_here(*half, "--epochs", 1, example="report.py").returncode == 0
     resume = ("--resume", "--epochs", 2, "--no-progress", "--out", tmp_path / "run")
-    assert run_here(*resume, example="report.py").returncode == 0
+    assert run_here(*resume, example="report.py", pictures=True).returncode == 0
     assert_equal_runs(run_of_report[0], tmp_path / "run")
 
 

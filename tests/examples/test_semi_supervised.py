@@ -169,7 +169,7 @@ def test_what_is_scored_names_no_category(sample, monkeypatch):
 
 
 def test_a_run_keeps_the_losses_of_all_phases_and_its_figures(small, tmp_path):
-    process = run_here(*small, example="semi_supervised.py")
+    process = run_here(*small, example="semi_supervised.py", pictures=True)
     assert process.returncode == 0, process.stderr
     assert files(tmp_path / "run") == FILES_WITH_CATEGORIES
     assert [*rows(tmp_path / "run")[0]][-2:] == ["classification", "smoothness"]
@@ -295,7 +295,7 @@ def test_a_run_of_one_program_is_not_continued_by_another(small, tmp_path):
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_program_trains_on_the_bundled_sample(program, tmp_path):
     line = ("--sample", "--hidden", 16, 16, "--epochs", 1, "--out", tmp_path / "run")
-    process = run_here(*line, example=program)
+    process = run_here(*line, example=program, pictures=True)
     assert process.returncode == 0, process.stderr
     extra = {"plane.png"} if program == "reduction.py" else set()
     assert files(tmp_path / "run") == FILES_WITH_CATEGORIES | extra

@@ -132,10 +132,19 @@ def test_a_terminal_shows_a_bar_unless_lines_are_wanted_or_it_has_no_size(
 
 
 @running.posix
-def test_a_log_has_its_lines_even_if_the_bar_is_on_a_terminal(digits, tmp_path):
-    small = ("--data-dir", digits, "--epochs", 2, "--hidden", 8, "--out", tmp_path / "run")
-    assert "2/2 [" in running.on_a_terminal(*small, log=tmp_path / "log")
-    assert "epoch 2/2  reconstruction" in (tmp_path / "log").read_text()
+def test_a_log_has_its_lines_even_if_the_bar_is_on_a_terminal(tmp_path, monkeypatch, capsys):
+    import termios
+
+    controller, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    with open(terminal, "w", encoding="utf-8") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with a_run(tmp_path) as run:
+            list(run.progress([a_record(1)]))
+        shown = os.read(controller, 4096).decode()
+    os.close(controller)
+    assert "R 0.20" in shown
+    assert "epoch 1/1000000000  reconstruction" in capsys.readouterr().out
 
 
 def test_a_notebook_shows_a_bar_and_no_lines(tmp_path, monkeypatch):
@@ -153,16 +162,25 @@ def test_a_notebook_shows_a_bar_and_no_lines(tmp_path, monkeypatch):
 
 @running.posix
 @pytest.mark.parametrize("number", SIGNALS)
-def test_ctrl_c_sigterm_and_sighup_draw_once_more_and_say_how_to_continue(digits, tmp_path, number):
-    folder = tmp_path / "run"
-    got, out, err = running.stopped(folder, digits, after_rows=3, number=number)
-    assert (got, err) == (128 + number, "")
+def test_ctrl_c_sigterm_and_sighup_draw_once_more_and_say_how_to_continue(
+    digits, tmp_path, monkeypatch, number
+):
+    folder, record = tmp_path / "run", Run.record
+
+    def record_and_stop(run, row):
+        record(run, row)
+        if row.epoch == 3:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(Run, "record", record_and_stop)
+    process = run_here("--data-dir", digits, "--hidden", 32, "--out", folder)
+    assert (process.returncode, process.stderr) == (128 + number, "")
     assert files(folder) == FILES
-    *_, advice, last = out.splitlines()
-    done = rf"Stopped after \d+ epochs\. Results are in {folder}; "
-    assert re.fullmatch(rf"{done}continue with --resume --out {folder}", advice)
+    *_, advice, last = process.stdout.splitlines()
+    done = f"Stopped after 3 epochs. Results are in {folder}; "
+    assert advice == f"{done}continue with --resume --out {folder}"
     assert last == "Drawing the last whole epoch"
-    assert saved_model(folder).epoch == len(rows(folder)) >= 3
+    assert saved_model(folder).epoch == len(rows(folder)) == 3
 
 
 @running.posix
@@ -365,7 +383,7 @@ def test_a_run_of_any_data_set_is_continued_as_it_advises(tmp_path, capsys, labe
 
 def test_a_resumed_run_equals_one_that_never_stopped_bit_for_bit(finished, digits, tmp_path):
     folder = tmp_path / "run"
-    first = run("--data-dir", digits, "--epochs", 1, "--hidden", 32, 16, "--out", folder)
+    first = run_here("--data-dir", digits, "--epochs", 1, "--hidden", 32, 16, "--out", folder)
     second = run("--resume", "--epochs", 3, "--out", folder)
     assert (first.returncode, second.returncode, second.stderr) == (0, 0, "")
     assert second.stdout.startswith(f"Continuing after 1 epoch on digits from {digits}: ")
@@ -379,7 +397,7 @@ def test_resuming_a_finished_run_restores_its_figures_and_clears_what_was_half_w
 ):
     (copied / "samples.png").unlink()
     (copied / ".model.npz.123.partial").write_bytes(b"half")
-    process = run("--resume", "--out", copied)
+    process = run_here("--resume", "--out", copied, pictures=True)
     assert (process.returncode, process.stderr) == (0, "")
     assert_equal_runs(copied, finished[0])
 
@@ -492,32 +510,40 @@ AT_ITS_START = range(1, 5)  # model.npz, twice, losses.csv, config.json
 IN_AN_EPOCH = range(5, 11)  # losses.csv, config.json, model.npz, of two epochs
 
 
+@pytest.fixture(scope="module")
+def whole(digits, tmp_path_factory):
+    """The folder of a run in this process that is never killed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert run_here("--data-dir", digits, *SMALL, "--out", folder).returncode == 0
+    return folder
+
+
 @pytest.mark.parametrize("number", first_fast(AT_ITS_START))
 def test_a_run_killed_before_it_has_a_configuration_starts_again(
-    finished, digits, tmp_path, monkeypatch, number
+    whole, digits, tmp_path, monkeypatch, number
 ):
     flags = ("--data-dir", digits, *SMALL, "--out", tmp_path / "run")
     killed_at_a_rename(monkeypatch, number, *flags)
     assert_refused(run_here("--resume", "--out", tmp_path / "run"), 2, "no config.json")
     assert run_here(*flags).returncode == 0
-    assert_equal_runs(tmp_path / "run", finished[0])
+    assert_equal_runs(tmp_path / "run", whole)
 
 
 @pytest.mark.parametrize("number", first_fast(IN_AN_EPOCH))
 def test_a_run_killed_between_two_files_of_an_epoch_continues(
-    finished, digits, tmp_path, monkeypatch, number
+    whole, digits, tmp_path, monkeypatch, number
 ):
     flags = ("--data-dir", digits, *SMALL, "--out", tmp_path / "run")
     killed_at_a_rename(monkeypatch, number, *flags)
     for again in AT_ITS_START:  # and so does one that is killed once more while it continues
         killed_at_a_rename(monkeypatch, again, "--resume", "--out", tmp_path / "run")
     assert run_here("--resume", "--out", tmp_path / "run").returncode == 0
-    assert_equal_runs(tmp_path / "run", finished[0])
+    assert_equal_runs(tmp_path / "run", whole)
 
 
 @pytest.mark.parametrize("number", first_fast(AT_ITS_START))
 def test_an_overwriting_run_that_is_killed_never_continues_as_the_old_one(
-    finished, copied, digits, monkeypatch, number
+    copied, digits, monkeypatch, number
 ):
     flags = ("--data-dir", digits, *SMALL, "--batch-size", 50, "--overwrite", "--out", copied)
     killed_at_a_rename(monkeypatch, number, *flags)
