@@ -7,6 +7,7 @@ practice.py   judges parts 1 to 4 by the rows of examples/audit.py
 verdicts.py   what a wrong array says about the code that computed it
 sandbox.py    the student's process, as the judge sees it
 worker.py     the student's process, from inside
+meter.py      what a student's code computes, counted
 protocol.py   what the two say to each other
 rules.py      what homework may import and name
 """

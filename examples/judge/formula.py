@@ -59,6 +59,8 @@ MEANINGS = {
     "row_mean": "row_mean(u) is the mean over the columns of each row, of shape (n, 1)",
 }
 LINEAR = {"mean", "sum", "row_mean"}  # their derivatives need no rule
+TRANSCENDENTAL = {"exp", "log", "sqrt", "tanh", "arctan", "sigmoid"}
+OPERATIONS = (ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.IfExp)
 OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
     ast.Div: operator.truediv, ast.Pow: operator.pow,
@@ -121,6 +123,14 @@ class Formula:
                 if name != self.assignments[-1][0] and _names([(name, node)]) & LINEAR:
                     yield Slip(f"{name} is held constant, but {by} moves it", node, _frozen)
                 moving.add(name)
+
+    def work(self) -> tuple[int, int]:
+        """How many functions are evaluated, and how many operations and functions."""
+        nodes = [part for _, node in self.assignments for part in ast.walk(node)]
+        functions = [
+            n for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func) in TRANSCENDENTAL
+        ]
+        return len(functions), sum(isinstance(node, OPERATIONS) for node in nodes)
 
     def rules(self, by: str) -> int:
         """How many rules the derivative needs: products, quotients, functions, branches."""

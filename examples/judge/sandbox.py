@@ -51,7 +51,6 @@ class Answer(NamedTuple):
     state: dict[str, Any]
     rebound: list[str]
     generators: list[Any]
-    used: str
 
 
 class Sandbox:
@@ -150,8 +149,7 @@ class Sandbox:
         )
         if not is_answer:
             raise Fault("what the process has sent is not an answer")
-        used = printable(found.get("used", ""))
-        return Answer(found["value"], {"kept": kept}, state, rebound, generators, used)
+        return Answer(found["value"], {"kept": kept}, state, rebound, generators)
 
     def _ask(self, request: Any, limit: float) -> dict[str, Any]:
         answer: Any = None

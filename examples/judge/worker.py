@@ -1,8 +1,8 @@
 """The student's process: it receives files as text, arrays and names, calls, and returns arrays.
 
-It knows no formula and judges nothing. What keeps a student's code in its place here, limits of
-time, memory and files and a list of refused imports, protects the machine; the verdict depends on
-none of it.
+It knows no formula and compares nothing. Limits of time, memory and files and a list of refused
+imports keep a student's code in its place. They protect the machine, and the `meter` that tells a
+derivation from a difference quotient. Whether an array is right does not depend on them.
 """
 
 import builtins
@@ -14,12 +14,12 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import islice
+from math import inf
 from typing import Any
 
 import numpy as np
 
-from . import protocol, rules
+from . import meter, protocol, rules
 
 MEMORY = 2 * 2**30  # bytes of address space
 SECONDS = 60  # of processor time
@@ -34,7 +34,7 @@ REFUSED = (
 )  # fmt: skip
 IMPORTING = ("os.listdir", "os.scandir")  # which a module of the standard library needs to load
 SCALARS = frozenset(np.sctypeDict.values())
-NUMBERS = (np.complex128, np.complex64, np.clongdouble, np.longdouble, complex)  # complex or long
+LOADING = {"points": 100, "numbers": 10_000}  # what importing a file may compute: constants
 SUFFIXES = (".py", ".pyc", ".so", ".pyd")
 
 
@@ -47,7 +47,7 @@ class Student:
         self.kept: list[Any] = []
         self.files: set[str] = set()
         self.is_running = False
-        self.used = ""  # complex or long numbers, if the code has computed with any
+        self.meter = meter.Meter()
         sys.addaudithook(self._refuse)
 
     def load(self, name: str, text: str, library: list[str]) -> dict[str, Any]:
@@ -55,13 +55,24 @@ class Student:
         self.files.add(f"{name}.py")
         module = types.ModuleType(name)
         refused = rules.BUILTINS - rules.REFLECTION if library else rules.BUILTINS
-        safe = {k: v for k, v in vars(builtins).items() if k not in refused}
-        vars(module)["__builtins__"] = safe | {"__import__": self._importer(library)}
-        code = compile(text, f"{name}.py", "exec", dont_inherit=True)
+        given = {k: v for k, v in vars(builtins).items() if k not in refused}
+        given |= {"__import__": self._importer(library), meter.NAME: self.meter}
+        vars(module)["__builtins__"] = given
+        if library:  # practice, which is not graded
+            code = compile(text, f"{name}.py", "exec", dont_inherit=True)
+        else:
+            code = meter.metered(text, f"{name}.py")
+            self.allow(**LOADING)
         sys.modules[name] = module  # where dataclasses look up the module of a class
         with self.running():
             exec(code, vars(module))
         self.modules[name] = module
+        self.allow(inf, inf)
+        return {}
+
+    def allow(self, points: float, numbers: float) -> dict[str, Any]:
+        """Limit what the code may compute from now on."""
+        self.meter.allow(points, numbers)
         return {}
 
     def make(self, key: int, code: str, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -82,20 +93,19 @@ class Student:
         keep: bool = False,
         state: dict[str, Any] | None = None,
         back: tuple[str, ...] = (),
-        watch: bool = False,
         errors: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Call a function, or a method of an object, after setting the object's `state`.
 
         Returns its value; with `keep`, a number for the second of its two values, the cache. `back`
         names the attributes to return, as the arrays that they were before the call. errors: for
-        `np.errstate`. watch: see `running`.
+        `np.errstate`.
         """
         owner = None if key is None else self.objects[key]
         arguments = [self._decoded(value) for value in args]
         keywords = {name: self._decoded(value) for name, value in kwargs.items()}
         answer: dict[str, Any] = {}
-        with self.running(watch):  # all that may run the student's code, as a property does
+        with self.running():  # all that may run the student's code, as a property does
             before = self._set(owner, state or {})
             function = self._find(code, owner)
             with np.errstate(**(errors or {})):
@@ -113,7 +123,6 @@ class Student:
                 name for name in back if after[name] is not before.get(name, after[name])
             ]
             answer["state"] = {name: _plain(before.get(name, after[name])) for name in back}
-        answer["used"] = self.used
         generators = [value for value in arguments if isinstance(value, np.random.Generator)]
         answer["generators"] = [_numbers(rng.bit_generator.state) for rng in generators]
         return answer
@@ -193,19 +202,13 @@ class Student:
         return guarded
 
     @contextmanager
-    def running(self, watch: bool = False) -> Iterator[None]:
-        """While a student's code runs: refuse what homework must not do.
-
-        With `watch`, which costs time, notice the numbers that it computes with too.
-        """
-        if watch:
-            sys.settrace(self._trace)
+    def running(self) -> Iterator[None]:
+        """While a student's code runs: refuse what homework must not do."""
         self.is_running = True
         try:
             yield
         finally:
             self.is_running = False
-            sys.settrace(None)
 
     def _refuse(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Python's audit hook, which nothing can remove."""
@@ -213,36 +216,6 @@ class Student:
             if event == "open" and str(arguments[0]).endswith(SUFFIXES) and arguments[1] == "rb":
                 return
             raise PermissionError(f"{event} must not be used in homework")
-
-    def _trace(self, frame: types.FrameType, event: str, value: Any) -> Any:
-        if frame.f_code.co_filename not in self.files:
-            return None
-        for found in (*frame.f_locals.values(), value):
-            for part in _parts(found):
-                self.used = _told_apart(part) or self.used
-        return self._trace
-
-
-def _parts(value: Any, depth: int = 4) -> Iterator[Any]:
-    """A value, and what it holds, of the first few."""
-    yield value
-    inner: Any = ()
-    if type(value) in (list, tuple):
-        inner = value
-    elif type(value) is dict:
-        inner = value.values()
-    elif type(value) is np.ndarray and value.dtype == object:
-        inner = value.flat
-    for part in islice(inner, 20 if depth else 0):
-        yield from _parts(part, depth - 1)
-
-
-def _told_apart(value: Any) -> str:
-    """The name of the type of complex or long numbers; "". It runs none of the student's code."""
-    kind = type(value)
-    if issubclass(kind, np.ndarray):
-        kind = np.asarray(value).dtype.type
-    return next((refused.__name__ for refused in NUMBERS if issubclass(kind, refused)), "")
 
 
 def _plain(value: Any) -> Any:

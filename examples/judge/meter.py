@@ -1,0 +1,175 @@
+"""What a student's code computes, counted: this tells a derivation from a difference quotient.
+
+A derivation evaluates the functions of a formula where the formula itself does. A quotient does so
+around x: at a few points it has a few digits, and every further digit takes more points. So the
+judge asks for all digits and limits two counts:
+
+    points     the distinct arguments, up to sign, of exp, tanh, … and of powers
+    numbers    all that is computed, which is far more in code that does without these functions
+
+Complex, long and large integer numbers, with which two points suffice, are refused.
+
+For this a file is rewritten before it is compiled. Every value that an expression has is handed to
+a `Meter`, whether a variable keeps it or not, and compiled functions are replaced where they are
+read. The meter runs beside the student's code and is as safe as the fences around it: see `worker`.
+"""
+
+import ast
+import builtins
+import math
+import types
+from collections.abc import Callable, Iterator
+from functools import partial
+from math import inf
+from typing import Any
+
+import numpy as np
+
+REFUSED = (complex, np.complexfloating, np.longdouble, np.object_)
+LONGEST = 2**63  # of integers
+POWERS = (np.power, builtins.pow)
+INSIDE = {  # functions of NumPy that evaluate others, or tables, beside those of numpy.linalg
+    "corrcoef", "i0", "interp", "nanstd", "polyval", "roots", "sinc", "std",
+}  # fmt: skip
+COMPILED = (np.ufunc, types.BuiltinFunctionType, types.MethodDescriptorType, type(np.sum))
+NAME = "__meter__"  # in the file's builtins; the rules refuse such a name in the file
+
+
+class Meter:
+    """Sees what a file computes, counts, and raises PermissionError if something is refused."""
+
+    def __init__(self) -> None:
+        self.allow(inf, inf)
+
+    def allow(self, points: float, numbers: float) -> None:
+        """Count from 0 to new limits."""
+        self.limit, self.left = points, numbers
+        self.points: set[float] = set()
+
+    def seen(self, value: Any) -> Any:
+        """A value; for a compiled function, one that does the same and counts."""
+        kind = value if isinstance(value, type) else type(value)
+        if isinstance(value, np.ndarray):
+            kind = np.ndarray.dtype.__get__(value).type  # of which a subclass may tell a tale
+        if issubclass(kind, REFUSED):
+            raise PermissionError(f"{kind.__name__} numbers must not be used: derive on paper")
+        if kind is int and value is not int and abs(value) > LONGEST:
+            raise PermissionError("integers must have at most 64 bits: derive on paper")
+        return self._counting(value) if isinstance(value, COMPILED) else value
+
+    def computed(self, value: Any) -> Any:
+        """A value that has been computed."""
+        self.left -= _size(value)
+        if self.left < 0:
+            raise PermissionError("too much is computed for a derivation")
+        return self.seen(value)
+
+    def power(self, base: Any, exponent: Any) -> Any:
+        self._raised(base, exponent)
+        return self.computed(base**exponent)
+
+    def _raised(self, base: Any, exponent: Any, *_: Any) -> None:
+        if not (isinstance(exponent, int | float) and float(exponent).is_integer()):
+            self._evaluated(base, exponent)
+
+    def _evaluated(self, *arguments: Any) -> None:
+        """Note the arguments of a function."""
+        self.points.update(abs(number) for number in _numbers(arguments))
+        if len(self.points) > self.limit:
+            raise PermissionError(
+                "functions are evaluated at too many points, as in a difference quotient: derive it"
+            )
+
+    def _counting(self, function: Any) -> Callable[..., Any]:
+        owner = getattr(function, "__self__", None)  # math of math.exp, and np.exp of np.exp.outer
+        noted: Callable[..., None] = _nothing
+        if any(one is power for one in (function, owner) for power in POWERS):
+            noted = self._raised
+        elif owner is math or any(map(_is_transcendental, (function, owner))):
+            noted = self._evaluated
+        elif function.__name__ in INSIDE or getattr(function, "__module__", "") == "numpy.linalg":
+            noted = partial(self._evaluated, owner)
+
+        def counting(*arguments: Any, **named: Any) -> Any:
+            noted(*arguments)
+            return self.computed(function(*arguments, **named))
+
+        return counting
+
+
+def _nothing(*_: Any) -> None:
+    pass
+
+
+def _is_transcendental(function: Any) -> bool:
+    """Whether a function of NumPy is not arithmetic: it has no version for integers or times."""
+    return isinstance(function, np.ufunc) and not {*"?bhilqm"} & {t[0] for t in function.types}
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        return int(np.ndarray.size.__get__(value))
+    return sum(map(_size, value)) if type(value) in (list, tuple) else 1
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, np.ndarray):
+        value = np.ndarray.tolist(np.ndarray.ravel(value))
+    if type(value) in (list, tuple):
+        for part in value:
+            yield from _numbers(part)
+    elif isinstance(value, float | int | np.generic):
+        yield float(value)
+
+
+def metered(text: str, file: str) -> types.CodeType:
+    """The code of a file in which every expression tells `NAME`, a meter, what it gives."""
+    tree = _Hooks().visit(ast.parse(text, file))
+    return compile(ast.fix_missing_locations(tree), file, "exec", dont_inherit=True)
+
+
+class _Hooks(ast.NodeTransformer):
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        match node:
+            case ast.BinOp(left=base, op=ast.Pow(), right=exponent):
+                return _hook("power", node, base, exponent)
+            case ast.BinOp() | ast.UnaryOp() | ast.Compare():
+                return _hook("computed", node, node)
+            case ast.Call() | ast.Constant(value=complex()):
+                return _hook("seen", node, node)
+            case ast.Name(ctx=ast.Load()):
+                return _hook("seen", node, node)
+            case ast.AugAssign():
+                node.value = _hook("computed", node.value, node.value)
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute | ast.Subscript) -> ast.AST:
+        node = self._within(node)
+        return _hook("seen", node, node) if isinstance(node.ctx, ast.Load) else node
+
+    visit_Subscript = visit_Attribute
+
+    def _within(self, node: Any) -> Any:
+        """A node whose value is not used itself, but a part of it: np in np.exp, x in x[0]."""
+        match node:
+            case ast.Name():
+                return node
+            case ast.Attribute():
+                node.value = self._within(node.value)
+            case ast.Subscript():
+                node.value, node.slice = self._within(node.value), self.visit(node.slice)
+            case _:
+                return self.visit(node)
+        return node
+
+    def visit_match_case(self, node: ast.match_case) -> ast.AST:
+        """But for the pattern, which may not hold a call."""
+        node.guard = node.guard and self.visit(node.guard)
+        node.body = [self.visit(part) for part in node.body]
+        return node
+
+
+def _hook(method: str, place: ast.expr, *arguments: ast.expr) -> ast.expr:
+    meter = ast.Attribute(ast.Name(NAME, ast.Load()), method, ast.Load())
+    return ast.copy_location(ast.Call(meter, list(arguments), []), place)
