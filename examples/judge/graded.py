@@ -191,7 +191,7 @@ def layer_parameter(name: str) -> Callable[[Design, Sandbox, Rng], None]:
                 )
             given = {"x": case.x, **state}
             truth = design.formula.derivative("y", name, given, case.dy)
-            require(f"d{name}", found, truth, limit=DERIVATIVE, floor=scale(truth, truth),
+            require(f"d{name}", found, truth, limit=DERIVATIVE, floor=scale(case.dy, truth),
                     sizes=case.sizes)  # fmt: skip
 
     return check

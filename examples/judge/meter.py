@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from . import rules
+
 REFUSED = (complex, np.complexfloating, np.longdouble, np.object_)
 LONGEST = 2**63  # of integers
 POWERS = (np.power, builtins.pow)
@@ -55,7 +57,15 @@ class Meter:
             raise PermissionError(f"{kind.__name__} numbers must not be used: derive on paper")
         if kind is int and value is not int and abs(value) > LONGEST:
             raise PermissionError("integers must have at most 64 bits: derive on paper")
+        if isinstance(value, types.ModuleType):  # so that its members are seen
+            raise PermissionError(f"{value.__name__} must be used as {value.__name__}.something")
         return self._counting(value) if isinstance(value, COMPILED) else value
+
+    def owner(self, value: Any, name: str) -> Any:
+        """What an attribute is taken of."""
+        if isinstance(value, types.ModuleType) and (refused := rules.refused_member(value, name)):
+            raise PermissionError(refused)
+        return value
 
     def computed(self, value: Any) -> Any:
         """A value that has been computed."""
@@ -155,8 +165,8 @@ class _Hooks(ast.NodeTransformer):
         match node:
             case ast.Name():
                 return node
-            case ast.Attribute():
-                node.value = self._within(node.value)
+            case ast.Attribute(value=value, attr=name):
+                node.value = _hook("owner", value, self._within(value), ast.Constant(name))
             case ast.Subscript():
                 node.value, node.slice = self._within(node.value), self.visit(node.slice)
             case _:

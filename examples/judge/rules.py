@@ -1,15 +1,15 @@
 """What homework may import and name, and a sentence for what it may not.
 
-The judge reads a student's file by these rules before it runs, and the student's process applies
-those of imports as it runs. They close the easy ways around a derivation, not every way. What keeps
-the verdict right is that no student's code runs in the judge's process.
+The judge reads a student's file by these rules before it runs. The student's process applies those
+of imports and of modules as it runs, because only then is it known what a name stands for. They
+close the easy ways around a derivation, not every way. What keeps the verdict right is that no
+student's code runs in the judge's process.
 """
 
 import ast
-import importlib
+import importlib.util
 from collections.abc import Container, Iterator
 from types import ModuleType
-from typing import NamedTuple
 
 MODULES = {
     "__future__", "abc", "collections", "collections.abc", "dataclasses", "functools", "itertools",
@@ -77,15 +77,6 @@ def imports(text: str, own: Container[str]) -> Iterator[tuple[int, str]]:
         yield from ((node.lineno, sentence) for sentence in found if sentence)
 
 
-class File(NamedTuple):
-    """What the names of a file stand for."""
-
-    modules: dict[str, ModuleType]  # by the names that imports give them
-    owners: dict[int, ModuleType]  # of attributes of modules, by the nodes' ids
-    qualified: set[int]  # the ids of nodes of which an attribute is taken
-    given: set[str]  # the names that the file itself gives
-
-
 def breaches(text: str) -> Iterator[tuple[int, str]]:
     """(line, sentence) for everything in a graded file that the rules refuse."""
     refused = list(imports(text, ()))
@@ -93,22 +84,11 @@ def breaches(text: str) -> Iterator[tuple[int, str]]:
     if refused:
         return
     nodes = list(_nodes(text))
-    modules: dict[str, ModuleType] = {}
-    for node in nodes:
-        for name, module in _imported(node):
-            if modules.setdefault(name, module) is not module:
-                yield getattr(node, "lineno", 0), f"{name} must be the name of one module"
-    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
-    qualified = {id(node.value) for node in attributes}
-    owners: dict[int, ModuleType] = {}
-    for node in attributes:
-        if id(node) not in qualified:
-            owners |= _owners(node, modules)
-    file = File(modules, owners, qualified, {name for node in nodes for name in _given(node)})
+    given = {name for node in nodes for name in _given(node)}
     for node in nodes:
         hidden = [name for name in _given(node) if name.startswith("__") and name not in GIVEN]
         found = [f"{name} must not be defined in homework" for name in hidden]
-        for sentence in filter(None, [*found, *_of(node, file)]):
+        for sentence in filter(None, [*found, *_of(node, given)]):
             yield getattr(node, "lineno", 0), sentence
 
 
@@ -121,57 +101,18 @@ def _given(node: ast.AST) -> Iterator[str]:
             yield name
 
 
-def _imported(node: ast.AST) -> Iterator[tuple[str, ModuleType]]:
-    """The names that an import gives to modules."""
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            whole, _, _ = alias.name.partition(".")
-            name = alias.name if alias.asname else whole
-            yield alias.asname or whole, importlib.import_module(name)
-    elif isinstance(node, ast.ImportFrom):
-        for alias in node.names:
-            found = getattr(importlib.import_module(str(node.module)), alias.name, None)
-            if isinstance(found, ModuleType):
-                yield alias.asname or alias.name, found
-
-
-def _owners(outermost: ast.Attribute, modules: dict[str, ModuleType]) -> dict[int, ModuleType]:
-    """The modules that a chain of attributes goes through, by the ids of the attributes."""
-    chain: list[ast.Attribute] = []
-    node: ast.expr = outermost
-    while isinstance(node, ast.Attribute):
-        chain.append(node)
-        node = node.value
-    owners = {}
-    found: object = modules.get(node.id) if isinstance(node, ast.Name) else None
-    for link in reversed(chain):
-        if not isinstance(found, ModuleType):
-            break
-        owners[id(link)] = found
-        found = getattr(found, link.attr, None)
-    return owners
-
-
-def _of(node: ast.AST, file: File) -> list[str]:
-    """What is wrong with one node of a file."""
+def _of(node: ast.AST, given: Container[str]) -> list[str]:
+    """What is wrong with one node of a file that gives some names."""
     match node:
         case ast.ImportFrom():
             module = importlib.import_module(str(node.module))
-            return [_refused_member(module, alias.name) for alias in node.names]
-        case ast.Name(id=name) if name in file.modules and id(node) not in file.qualified:
-            return [f"{name} must be used as {name}.something"]  # so that its members are seen
+            return [refused_member(module, alias.name) for alias in node.names]
         case ast.Name(id=name):
             return [_refused_name(name)]
-        case ast.Attribute(attr=name) if owner := file.owners.get(id(node)):
-            is_whole = isinstance(getattr(owner, name, None), ModuleType)
-            if refused := _refused_member(owner, name):
-                return [refused]
-            if is_whole and id(node) not in file.qualified:
-                return [f"{name} must be used as {name}.something"]
         case ast.Attribute(attr=name):
-            return [_refused_attribute(name, file.given)]
+            return [_refused_attribute(name, given)]
         case ast.AnnAssign(target=ast.Name(id=name)):  # a field, which a data class reads
-            return [_refused_attribute(name, file.given)]
+            return [_refused_attribute(name, given)]
         case ast.AugAssign(op=ast.Pow()):
             return ["**= must not be used in homework: write u = u**p"]
         case ast.MatchClass():
@@ -202,9 +143,14 @@ def _refused_attribute(name: str, given: Container[str]) -> str:
     return f".{name} must not be used in homework" if name in ATTRIBUTES or is_hidden else ""
 
 
-def _refused_member(module: ModuleType, name: str) -> str:
+def refused_member(module: ModuleType, name: str) -> str:
+    """Why a name of a module may not be used; "" if it may."""
     whole = f"{module.__name__}.{name}"
-    is_module = isinstance(getattr(module, name, None), ModuleType) and whole not in MODULES
-    if name in MEMBERS or is_module or name == "*" or (name.startswith("_") and name not in OWN):
+    if name in vars(module):
+        is_module = isinstance(vars(module)[name], ModuleType)
+    else:  # one that is imported when it is used
+        is_module = hasattr(module, "__path__") and importlib.util.find_spec(whole) is not None
+    is_hidden = name == "*" or (name.startswith("_") and name not in OWN)
+    if name in MEMBERS or is_hidden or (is_module and whole not in MODULES):
         return f"{whole} must not be used in homework"
     return ""

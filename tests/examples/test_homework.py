@@ -387,16 +387,16 @@ REFUSED = {
     "import enum": "enum",
     "import functools; functools.sys": "sys",
     "1j": "complex",
-    "import numpy as np; x = np; x.save": "np.something",
-    "import numpy as np; np.linalg._linalg.sys": "_linalg",
+    "import numpy as np; x = np; x.save": "numpy.something",
+    "import numpy as np; np.linalg._linalg.sys": ".sys",
     "import dataclasses as d; d.keyword.iskeyword": "keyword",
     "from dataclasses import builtins": "builtins",
     "import collections; collections._sys": "_sys",
     "import numpy as self; self.load(1)": "load",
     "def im(self): return self.base": ".base",
-    "import numpy as self; f(self)": "self.something",
-    "import numpy as np; f(np.linalg)": "linalg.something",
-    "import math as m, numpy as m; m.testing.measure('1')": "one module",
+    "import numpy as self; f = len; f(self)": "numpy.something",
+    "import numpy as np; f = len; f(np.linalg)": "linalg.something",
+    "import math as m, numpy as m; m.testing.measure('1')": "numpy.testing",
     "x._evaluate({}, {})": "._evaluate",
     "class O: base: float": ".base",
     "from dataclasses import make_dataclass": "make_dataclass",
@@ -407,7 +407,8 @@ REFUSED = {
     "class O: __match_args__ = ('base',)": "__match_args__",
     "from functools import update_wrapper": "update_wrapper",
     "'{0.base}'.format(1)": "format",
-    "import numpy as np; np.frombuffer(np.ones(2).tobytes())": "frombuffer",
+    "import numpy as np; np.frombuffer(b'')": "frombuffer",
+    "import numpy as np; np.ones(2).tobytes()": "tobytes",
     "import numpy as np; np.longdouble(1)": "longdouble",
     "import numpy as np; np.ones(3, 'complex128')": "complex128",
     "import numpy as np; np.ones(3, 'D')": "complex128",
@@ -421,8 +422,22 @@ REFUSED = {
 }
 
 
+def refusal(line):
+    """What the rules say before a line runs or, failing that, the meter as it runs."""
+    for at, sentence in rules.breaches(line):
+        return f"{sentence} in line {at}"
+    with pytest.raises(PermissionError) as refused:
+        counted(line)
+    return str(refused.value)
+
+
 @pytest.mark.parametrize("line", REFUSED)
-def test_what_homework_must_not_name_is_refused_with_a_sentence_before_it_runs(solved, line):
+def test_what_homework_must_not_name_is_refused_with_a_sentence(line):
+    assert REFUSED[line] in refusal(line)
+
+
+@pytest.mark.parametrize("line", ["import os", "1j"])
+def test_a_file_with_a_refused_line_earns_nothing_and_learns_where_it_is(solved, line):
     found = judge("activation", f"{line}\n{solved['activation.py']}")
     assert points(found) == 0
     assert REFUSED[line] in found[0].note
@@ -809,6 +824,7 @@ def write(data):
 
 def f():
 """
+UNMETERED = ["os"]  # like practice
 ESCAPES = {
     "fork and hold the pipe": "while os.fork() or True: pass",
     "start a program": "os.system('sleep 1000')",
@@ -839,7 +855,7 @@ def test_code_that_has_escaped_the_rules_gets_a_fault_at_most(way, tmp_path, mon
     victim.write_text("whole")
     code = ESCAPE + "    " + ESCAPES[way].replace("'victim'", repr(str(victim)))
     with sandbox.Sandbox() as process:
-        process.load("escaped", code)
+        process.load("escaped", code, UNMETERED)
         with pytest.raises(sandbox.Fault):
             twice(process)  # because its first answer may be forged
     assert victim.read_text() == "whole"
@@ -850,7 +866,7 @@ def test_the_message_of_an_error_is_computed_behind_the_same_fences():
     named = "class O: __repr__ = lambda self: f'put {os.putenv(*self.given)}'; given = 'ab'"
     code = f"{ESCAPE}    {named}\n    raise KeyError(O())"
     with sandbox.Sandbox() as process:
-        process.load("escaped", code)
+        process.load("escaped", code, UNMETERED)
         with pytest.raises(sandbox.Fault) as fault:
             process.call("escaped.f")
     assert "put" not in str(fault.value)
@@ -863,7 +879,7 @@ def test_as_root_the_process_becomes_nobody_who_can_neither_delete_nor_fork(tmp_
     victim.write_text("whole")
     for line in ("os.fork()", f"os.remove({str(victim)!r})"):
         with sandbox.Sandbox() as process:
-            process.load("escaped", f"{ESCAPE}    unwatched(); {line}")
+            process.load("escaped", f"{ESCAPE}    unwatched(); {line}", UNMETERED)
             with pytest.raises(sandbox.Fault):
                 process.call("escaped.f")
         assert nobody_is_left(process)
