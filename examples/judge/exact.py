@@ -5,9 +5,9 @@ some things one at a time: Adam's m, v and first steps, a frozen network, a loss
 Each takes a random generator and raises Wrong.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import audit
 import numpy as np
@@ -15,8 +15,9 @@ import numpy as np
 import npaae
 from npaae import priors
 
+from .formula import Formula
 from .sandbox import Fault
-from .stand_ins import LIMIT, Array, Rng, audited
+from .stand_ins import LIMIT, Array, Rng, audited, compare
 from .verdicts import Wrong, require
 
 
@@ -64,17 +65,6 @@ def chain(rng: Rng) -> None:
         compare(f"d{name} of layer {layer}", found[label], gradient)
 
 
-def compare(
-    name: str,
-    found: Any,
-    truth: Array,
-    sizes: Mapping[str, float] | None = None,
-    slips: Sequence[tuple[str, Array]] = (),
-) -> None:
-    floor = float(np.abs(truth).max(initial=0)) or 1.0
-    require(name, found, truth, limit=LIMIT, floor=floor, sizes=sizes, slips=slips)
-
-
 def frozen(rng: Rng) -> None:
     theirs, ours, x, dy = a_perceptron(rng)
     dx, gradients = passes(theirs, x, dy, parameters=False)
@@ -90,77 +80,54 @@ def stops_early(rng: Rng) -> None:
         raise Wrong("with inputs=False, dx is not wanted: return None, and save a matrix product")
 
 
-class AdamCase(NamedTuple):
-    """Two steps of the student's Adam, and of the paper's."""
-
-    rate: float
-    beta1: float
-    beta2: float
-    epsilon: float
-    gradients: Array
-
-    def run(self, rule: Callable[..., Any]) -> list[Array]:
-        """How far a rule (m, v, t, …) moves θ in each step."""
-        m = v = np.zeros(self.gradients.shape[1])
-        moves = []
-        for t, g in enumerate(self.gradients, start=1):
-            m = self.beta1 * m + (1 - self.beta1) * g
-            v = self.beta2 * v + (1 - self.beta2) * g**2
-            with np.errstate(all="ignore"):
-                move = rule(self, g, m, v, t)
-            moves.append(-self.rate * move)
-        return moves
+ALGORITHM = {  # 1 of Kingma and Ba
+    "m": "b1 * m + (1 - b1) * g",
+    "v": "b2 * v + (1 - b2) * g**2",
+    "c": "m / (1 - b1**t)",
+    "d": "sqrt(v / (1 - b2**t)) + e",
+    "theta": "theta - a * c / d",
+}
 
 
-def algorithm(c: AdamCase, g: Array, m: Array, v: Array, t: int) -> Array:
-    return np.asarray(m / (1 - c.beta1**t) / (np.sqrt(v / (1 - c.beta2**t)) + c.epsilon))
+def adam(**changed: str) -> Formula:
+    """Algorithm 1, with some lines changed."""
+    return Formula([f"{name} = {line}" for name, line in (ALGORITHM | changed).items()])
 
 
-ADAM_SLIPS: list[tuple[str, Callable[..., Any]]] = [
-    ("equals Algorithm 1 without bias correction", lambda c, g, m, v, t: m / (v**0.5 + c.epsilon)),
-    ("equals Algorithm 1 without the bias correction of m",
-     lambda c, g, m, v, t: m / ((v / (1 - c.beta2**t)) ** 0.5 + c.epsilon)),
-    ("equals Algorithm 1 without the bias correction of v",
-     lambda c, g, m, v, t: m / (1 - c.beta1**t) / (v**0.5 + c.epsilon)),
-    ("equals Algorithm 1 with ε inside the root",
-     lambda c, g, m, v, t: m / (1 - c.beta1**t) / (v / (1 - c.beta2**t) + c.epsilon) ** 0.5),
-    ("equals Algorithm 1 without the root",
-     lambda c, g, m, v, t: m / (1 - c.beta1**t) / (v / (1 - c.beta2**t) + c.epsilon)),
-    ("equals Algorithm 1 without ε",
-     lambda c, g, m, v, t: m / (1 - c.beta1**t) / (v / (1 - c.beta2**t)) ** 0.5),
-    ("equals the paper's other form, where ε is not corrected",
-     lambda c, g, m, v, t: (1 - c.beta2**t) ** 0.5 / (1 - c.beta1**t) * m / (v**0.5 + c.epsilon)),
-    ("equals Algorithm 1 with t one too large: t must be 1 in the first step",
-     lambda c, g, m, v, t: algorithm(c, g, m, v, t + 1)),
-    ("equals Algorithm 1 with t one too late: increase t before it is used",
-     lambda c, g, m, v, t: algorithm(c, g, m, v, t - 1)),
-    ("equals Algorithm 1 with 1 − β in place of 1 − βᵗ",
-     lambda c, g, m, v, t: algorithm(c, g, m, v, 1)),
-    ("equals Algorithm 1 with 1 − β₁ in place of 1 − β₁ᵗ",
-     lambda c, g, m, v, t: algorithm(c, g, m, v, t) * (1 - c.beta1**t) / (1 - c.beta1)),
-    ("equals Algorithm 1 with its sign reversed: θ climbs",
-     lambda c, g, m, v, t: -algorithm(c, g, m, v, t)),
-    ("equals Algorithm 1 with g in place of m",
-     lambda c, g, m, v, t: g / ((v / (1 - c.beta2**t)) ** 0.5 + c.epsilon)),
-    ("equals a step against m alone: v is not used",
-     lambda c, g, m, v, t: m / (1 - c.beta1**t)),
-    ("equals gradient descent: neither m nor v is used", lambda c, g, m, v, t: g),
-]  # fmt: skip
+ADAM_SLIPS = {
+    "Algorithm 1 without bias correction": adam(c="m", d="sqrt(v) + e"),
+    "Algorithm 1 without the bias correction of m": adam(c="m"),
+    "Algorithm 1 without the bias correction of v": adam(d="sqrt(v) + e"),
+    "Algorithm 1 with ε inside the root": adam(d="sqrt(v / (1 - b2**t) + e)"),
+    "Algorithm 1 without the root": adam(d="v / (1 - b2**t) + e"),
+    "Algorithm 1 without ε": adam(d="sqrt(v / (1 - b2**t))"),
+    "the paper's other form, where ε is not corrected": adam(d="(sqrt(v) + e) / sqrt(1 - b2**t)"),
+    "Algorithm 1 with t one too large: t must be 1 in the first step":
+        adam(c="m / (1 - b1**(t + 1))", d="sqrt(v / (1 - b2**(t + 1))) + e"),
+    "Algorithm 1 with t one too late: increase t before it is used":
+        adam(c="m / (1 - b1**(t - 1))", d="sqrt(v / (1 - b2**(t - 1))) + e"),
+    "Algorithm 1 with 1 − β in place of 1 − βᵗ":
+        adam(c="m / (1 - b1)", d="sqrt(v / (1 - b2)) + e"),
+    "Algorithm 1 with 1 − β₁ in place of 1 − β₁ᵗ": adam(c="m / (1 - b1)"),
+    "Algorithm 1 with its sign reversed: θ climbs": adam(theta="theta + a * c / d"),
+    "Algorithm 1 with g in place of m": adam(c="g"),
+    "a step against m alone: v is not used": adam(d="1"),
+    "gradient descent: neither m nor v is used": adam(c="g", d="1"),
+}  # fmt: skip
 
 
 def adam_part(rng: Rng, part: str) -> None:
     """m, v, or the move of θ in the first or the second step."""
     scale = 10 ** rng.uniform(-1, 1)
-    rate, beta1, beta2 = rng.uniform((0.01, 0.6, 0.7), (0.1, 0.9, 0.99)).tolist()
-    epsilon, gradients = scale * rng.uniform(0.3, 1), scale * rng.standard_normal((2, 6))
-    case = AdamCase(rate, beta1, beta2, epsilon, gradients)
-    theta, gradient = rng.standard_normal(6) * case.rate, case.gradients[0].copy()
-    adam = audited("optim").Adam(np, theta, gradient, *case[:4])
-    steps = 2 if part == "second" else 1
-    for t in range(steps):
-        gradient[:], start = case.gradients[t], theta.copy()
-        adam.step()
-    g, (b1, b2) = case.gradients[0], case[1:3]
+    a, b1, b2 = rng.uniform((0.01, 0.6, 0.7), (0.1, 0.9, 0.99)).tolist()
+    constants = {"a": a, "b1": b1, "b2": b2, "e": scale * rng.uniform(0.3, 1)}
+    gradients, begin = scale * rng.standard_normal((2, 6)), a * rng.standard_normal(6)
+    theta, gradient, steps = begin.copy(), gradients[0].copy(), 2 if part == "second" else 1
+    theirs = audited("optim").Adam(np, theta, gradient, *constants.values())
+    for gradient[:] in gradients[:steps]:
+        start = theta.copy()
+        theirs.step()
+    g = gradients[0]
     if part in "mv":
         truth = (1 - b1) * g if part == "m" else (1 - b2) * g**2
         slips = {
@@ -171,15 +138,20 @@ def adam_part(rng: Rng, part: str) -> None:
                   ("β₁ takes the place of β₂", (1 - b1) * g**2), ("g is not squared", (1 - b2) * g),
                   ("v̂ is kept in the place of v", truth / (1 - b2))],
         }[part]  # fmt: skip
-        require(f"{part} after the first step", getattr(adam, part), truth, limit=LIMIT,
+        require(f"{part} after the first step", getattr(theirs, part), truth, limit=LIMIT,
                 slips=slips, derived=False)  # fmt: skip
         return
-    moves = [(text, case.run(rule)[steps - 1]) for text, rule in ADAM_SLIPS]
     found = theta - start
     if not np.isfinite(found).all():
         raise Wrong("θ is NaN or infinite: t must be 1 in the first step, or 1 − βᵗ is 0")
-    require(f"the {part} step", found, case.run(algorithm)[steps - 1], limit=1e-9,
-            floor=case.rate, slips=moves, derived=False)  # fmt: skip
+
+    def move(formula: Formula) -> Array:
+        ends = [begin, *(step["theta"] for step in formula.steps(begin, gradients, **constants))]
+        return np.asarray(ends[steps] - ends[steps - 1])
+
+    slips = [(f"equals {name}", move(formula)) for name, formula in ADAM_SLIPS.items()]
+    require(f"the {part} step", found, move(adam()), limit=1e-9, floor=a, slips=slips,
+            derived=False)  # fmt: skip
 
 
 def phase_blocks(rng: Rng, number: int, classes: int, what: str) -> None:

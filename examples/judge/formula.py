@@ -17,6 +17,7 @@ of a product rule. It is the same evaluation, with the imaginary part of one nod
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -94,6 +95,19 @@ class Formula:
                     value = np.real(value)
                 found[name] = value
         return found
+
+    def changed(self, old: str, new: str) -> "Formula":
+        """Another formula, with a pattern replaced in each line."""
+        return Formula([re.sub(old, new, line) for line in self.lines])
+
+    def steps(self, theta: Array, gradients: Array, **given: Any) -> list[dict[str, Any]]:
+        """All names of an optimiser's formula after each step, of which t is the number."""
+        state: dict[str, Any] = given | {"theta": theta, "m": 0 * theta, "v": 0 * theta}
+        steps = []
+        for t, g in enumerate(gradients, start=1):
+            state = self.values({**state, "g": g, "t": t})
+            steps.append(state)
+        return steps
 
     def derivative(
         self, of: str, by: str, given: Values, dy: Any = 1.0, slip: Slip | None = None

@@ -1,6 +1,5 @@
 """Judges the designs of a sheet. The truth is the sheet's own text, evaluated by `formula`."""
 
-import re
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from . import rules
 from .formula import Formula
 from .sandbox import Answer, Fault, Sandbox
 from .sheets import Design
-from .verdicts import Verdict, Wrong, is_imprecise, of_fault, require
+from .verdicts import Verdict, Wrong, of_fault, require
 
 Array = np.ndarray[Any, Any]
 Rng = np.random.Generator
@@ -138,18 +137,6 @@ def input_slips(
     yield from slips_of(formula, "y", "x", given, dy)
 
 
-def activation_input(design: Design, sandbox: Sandbox, rng: Rng) -> None:
-    """Also far from 0, but only for the last digits, because an overflow has its own row."""
-    layer_input(design, sandbox, rng)
-    for case in far_away(rng):
-        remote, state = layer_at(design, sandbox, rng, case)
-        _, cache = remote.forward(case.x, state)
-        dx = remote.call("backward", case.dy, cache).value
-        truth = design.formula.derivative("y", "x", {"x": case.x}, case.dy)
-        if is_imprecise(dx, truth, DERIVATIVE, scale(case.dy, case.dy)):
-            require("dx", dx, truth, limit=DERIVATIVE, floor=scale(case.dy, case.dy))
-
-
 def scale(dy: Array, truth: Array) -> float:
     return float(max(np.abs(dy).max(), np.abs(truth).max()))
 
@@ -238,27 +225,13 @@ def loss_gradient(design: Design, sandbox: Sandbox, rng: Rng) -> None:
 # The optimiser
 
 
-def trajectory(formula: Formula, theta: Array, gradients: Array) -> list[dict[str, Array]]:
-    """All names of the formula after each step."""
-    state: dict[str, Any] = {"theta": theta, "m": np.zeros_like(theta), "v": np.zeros_like(theta)}
-    steps = []
-    for t, g in enumerate(gradients, start=1):
-        state = formula.values({**state, "g": g, "t": t})
-        steps.append(state)
-    return steps
-
-
 def optimiser_slips(formula: Formula) -> Iterator[tuple[str, Formula]]:
     """The formula with one line changed, as by a common mistake."""
-    lines = formula.lines
-
-    def changed(old: str, new: str) -> Formula:
-        return Formula([re.sub(old, new, line) for line in lines])
-
+    changed = formula.changed
     yield "t is one too small: it must be 1 in the first step", changed(r"\bt\b", "(t - 1)")
     yield "t is one too large: it must be 1 in the first step", changed(r"\bt\b", "(t + 1)")
     yield "the sign is reversed: theta climbs", changed(r"theta - a", "theta + a")
-    yield "the decay of theta is left out of g", Formula(lines[1:])
+    yield "the decay of theta is left out of g", Formula(formula.lines[1:])
     yield "the bias correction of m is left out", changed(r"m / \(1 - [\d.]+\*\*t\)", "m")
     yield "the look ahead is left out: d is not m", changed(r"^d = [\d.]+ \* m \+ g$", "d = m")
     yield "the schedule is left out: a changes with t", changed(r"^(a = [\d.]+).*", r"\1")
@@ -289,9 +262,9 @@ def optimiser_steps(name: str, steps: int) -> Callable[[Design, Sandbox, Rng], N
                 if "theta" in answer.rebound:
                     raise Wrong("theta must change in place: `theta -= …`, not `theta = theta - …`")
                 bound = {"theta": answer.state["theta"]}
-            truth = trajectory(design.formula, theta, gradients)[-1]
+            truth = design.formula.steps(theta, gradients)[-1]
             for part in name.split(" and "):
-                slips = ((sentence, trajectory(other, theta, gradients)[-1][part])
+                slips = ((sentence, other.steps(theta, gradients)[-1][part])
                          for sentence, other in optimiser_slips(design.formula))  # fmt: skip
                 if part == "theta":  # whose steps are small beside it
                     slips = ((sentence, end - theta) for sentence, end in slips)
@@ -311,7 +284,7 @@ def optimiser_steps(name: str, steps: int) -> Callable[[Design, Sandbox, Rng], N
 ROWS = {
     "activation": [
         Row("activation.y", "y", "forward", 5, layer_value),
-        Row("activation.dx", "dL/dx", "backward", 10, activation_input, ("activation.y",)),
+        Row("activation.dx", "dL/dx", "backward", 10, layer_input, ("activation.y",)),
         Row("activation.far", "both far from 0", "backward", 5, activation_far, ("activation.dx",)),
     ],
     "loss": [

@@ -41,10 +41,20 @@ class Claim(NamedTuple):
     slips: Sequence[tuple[str, Array]]
 
     def require(self) -> None:
-        floor = float(np.abs(self.truth).max(initial=0)) or 1.0
         derived = not self.row.endswith((".y", ".value"))
-        require(self.name, self.found, self.truth, limit=LIMIT, floor=floor, sizes=self.sizes,
-                slips=self.slips, derived=derived)  # fmt: skip
+        compare(self.name, self.found, self.truth, self.sizes, self.slips, derived)
+
+
+def compare(
+    name: str,
+    found: Any,
+    truth: Array,
+    sizes: Mapping[str, float] | None = None,
+    slips: Sequence[tuple[str, Array]] = (),
+    derived: bool = True,
+) -> None:
+    floor = float(np.abs(truth).max(initial=0)) or 1.0
+    require(name, found, truth, limit=LIMIT, floor=floor, sizes=sizes, slips=slips, derived=derived)
 
 
 class Student:

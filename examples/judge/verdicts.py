@@ -51,13 +51,6 @@ def error_of(claim: Array, truth: Array, floor: float | Array = 0.0) -> float:
     return float(errors.max(initial=0))
 
 
-def is_imprecise(claim: Any, truth: Array, limit: float, floor: float | Array) -> bool:
-    """Whether a claim differs from the truth only in its last digits."""
-    if not isinstance(claim, np.ndarray) or claim.shape != truth.shape:
-        return False
-    return bool(np.isfinite(claim).all()) and limit < error_of(claim, truth, floor) <= DIFFERENCES
-
-
 def require(
     name: str,
     claim: Any,
