@@ -185,10 +185,20 @@ def holds_id(submission: Submission) -> bool:
     return bool(re.search(rf"(?<![a-z0-9]){student}(?![a-z0-9])", submission.folder.lower()))
 
 
-def checked_ids(submissions: Sequence[Submission]) -> list[Submission]:
-    """The submissions, with a note if the folder's name lacks the ID or several folders have it.
+def roster(path: Path) -> set[str]:
+    """The IDs in a file, one a line."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError):
+        raise InvalidInput(f"the roster must be a text file, got {path}") from None
+    return {sheets.student_id(line) for line in lines if line.strip()}
 
-    A folder whose whole name is the ID is preferred to one whose name only contains it.
+
+def checked_ids(submissions: Sequence[Submission], known: set[str] | None) -> list[Submission]:
+    """The submissions, with a note if an ID is not known or not the folder's own.
+
+    The folder's name must hold the ID, and no other folder may have it. But a folder whose whole
+    name is the ID is preferred to one whose name only contains it. known: any ID, if None.
     """
     by_student: dict[str, list[str]] = {}
     for one in submissions:
@@ -198,6 +208,8 @@ def checked_ids(submissions: Sequence[Submission]) -> list[Submission]:
     def note(one: Submission) -> str:
         folders = by_student.get(one.student, [])
         exact = [folder for folder in folders if folder.lower() == one.student] or folders
+        if known is not None and one.student not in known:
+            return f"the ID of its sheet, {one.student}, is not on the roster"
         if one.folder not in folders:
             return f"the folder's name must hold the ID of its sheet, {one.student}"
         if one.folder not in exact:
@@ -217,7 +229,8 @@ def grade(flags: Namespace) -> None:
     for path in (flags.csv, flags.json):  # now, and not after minutes
         if path and not path.parent.is_dir():
             raise InvalidInput(f"the folder of {path} must exist")
-    submissions = checked_ids([handed_in(folder) for folder in folders])
+    known = flags.roster and roster(flags.roster)
+    submissions = checked_ids([handed_in(folder) for folder in folders], known)
     results = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
@@ -294,6 +307,10 @@ def main() -> None:
     checked = command("check", "judge the work in a folder", "DIR")
     checked.add_argument("--json", action="store_true", help="print the verdicts for a program")
     all_of_them = command("grade", "judge the sheets of a class, a folder each", "SUBMISSIONS")
+    all_of_them.add_argument(
+        "--roster", type="folder", metavar="FILE",
+        help="accept only these IDs, one a line (default: any word of a folder's name)",
+    )  # fmt: skip
     all_of_them.add_argument("--csv", type="folder", metavar="FILE", help="write a table")
     all_of_them.add_argument("--json", type="folder", metavar="FILE", help="write all verdicts")
     all_of_them.add_argument(

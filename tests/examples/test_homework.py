@@ -993,13 +993,24 @@ def a_class(tmp_path_factory):
     write(of / "eve 1", "eve")
     write(of / "eve 2", "eve")
     write(of / "ann_ada", "ada")
+    write(of / "Ian late 12", "late")
     (of / "fred").mkdir()
     write(of / "gus", "gus")
     (of / "gus" / "sheet.txt").write_text("Student: gus\n\nactivation.py: y = x", "utf-8")
     shutil.rmtree(write(of / "hal", "hal") / "nothing", ignore_errors=True)
     (of / "hal" / "layer.py").unlink()
     (of / "notes.txt").write_text("not a folder")
-    outputs = ["--csv", folder / "g.csv", "--json", folder / "g.json", "--gradescope", folder / "g"]
+    (folder / "roster.txt").write_text("ada\nBob\r\ncy\n\neve\nfred\ngus\nhal\nian\n", "utf-8")
+    outputs = [
+        "--roster",
+        folder / "roster.txt",
+        "--csv",
+        folder / "g.csv",
+        "--json",
+        folder / "g.json",
+        "--gradescope",
+        folder / "g",
+    ]
     process = run("grade", of, *outputs, "--seed", 1, example="homework.py")
     with (folder / "g.csv").open(encoding="utf-8", newline="") as file:
         table = {row["folder"]: row for row in csv.DictReader(file)}
@@ -1012,6 +1023,7 @@ def test_a_class_is_graded_a_row_a_folder(a_class):
     points = {folder: int(row["points"]) for folder, row in table.items()}
     assert points == {
         "ada": 100, "Name_bob_12": 100, "cy": 55, "dora": 0, "eve 1": 0, "eve 2": 0, "ann_ada": 0,
+        "Ian late 12": 0,
         "fred": 0, "gus": 0, "hal": 65,
     }  # fmt: skip
 
@@ -1023,6 +1035,7 @@ def test_a_class_is_graded_a_row_a_folder(a_class):
         ("eve 1", "2 folders hold the sheet of eve"),
         ("eve 2", "2 folders hold the sheet of eve"),
         ("ann_ada", "the sheet of ada is in a folder of that name"),
+        ("Ian late 12", "the ID of its sheet, late, is not on the roster"),
         ("fred", "must hold one sheet.txt, got 0"),
         ("gus", "sheet.txt is not the sheet of gus"),
         ("hal", ""),
@@ -1035,6 +1048,13 @@ def test_a_bad_folder_is_a_row_that_says_why(a_class, folder, note):
 def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(a_class, tmp_path):
     arguments = ("grade", a_class[0] / "submissions", "--csv", tmp_path / "no" / "g.csv")
     assert_refused(run_here(*arguments, example="homework.py"), 2, "g.csv")
+
+
+@pytest.mark.parametrize("text", ["ada\nthe students", "\0"])
+def test_a_roster_that_is_no_list_of_ids_is_refused(a_class, tmp_path, text):
+    (tmp_path / "roster.txt").write_text(text, "utf-8")
+    arguments = ("grade", a_class[0] / "submissions", "--roster", tmp_path / "roster.txt")
+    assert_refused(run_here(*arguments, example="homework.py"), 2, "ID")
 
 
 def test_the_reports_of_a_class_agree(a_class):
