@@ -190,7 +190,7 @@ class Run:
         with uninterrupted():
             self._require_own_folder()
             history = [*self.history, record]
-            self._theta_sha256 = [self._theta_sha256[-1], _sha256_of_theta(self.model)]
+            self._theta_sha256 = [*self._theta_sha256[-9:], _sha256_of_theta(self.model)]
             self._write_losses(history)
             self._write_config(history)
             self.model.save(self.folder / MODEL)
@@ -294,7 +294,7 @@ class Run:
             "backend": xp.__name__,
             "versions": {"npaae": __version__, xp.__name__: xp.__version__, "python": python},
             "epochs_done": len(history),
-            "theta_sha256": self._theta_sha256,  # the last is in model.npz or will be
+            "theta_sha256": self._theta_sha256,  # model.npz may lag behind
             "losses_sha256": hashlib.sha256(self._losses(history)).hexdigest(),
         }
         signed = config | {"sha256": _checksum(config)}
@@ -422,7 +422,7 @@ def reopen(
         before = settings(config)
         data_dir, sample = before["data_dir"], before["sample"]
     dataset = load_data(config["dataset"], data_dir, sample=sample)
-    model = kind.load(folder / MODEL, backend=backend)  # just before the check: it may be training
+    model = kind.load(folder / MODEL, backend=backend)  # just before the check, if it is training
     check_run(folder, model, dataset)
     return config, model, dataset
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import npaae
 from npaae import BadFile, CannotWrite, InvalidInput
-from npaae.experiment import Run, import_plots, read_history, reopen
+from npaae.experiment import Run, check_run, import_plots, read_history, reopen
 from npaae.parallel import SIGNALS
 
 from .. import running
@@ -828,6 +828,17 @@ def test_the_model_of_another_run_with_the_same_configuration_is_refused(copied)
     with pytest.raises(BadFile, match="two runs"):
         reopen(copied)
     assert_refused(run_here("--resume", "--out", copied), 1, "two runs")
+
+
+def test_a_run_is_reopened_while_it_trains(tmp_path):
+    with a_run(tmp_path) as run:
+        for epoch in range(1, 4):
+            run.model.epoch = epoch
+            run.model.theta *= 0.5
+            run.record(a_record(epoch))
+            if epoch == 1:
+                model = saved_model(tmp_path)
+        check_run(tmp_path, model, run.dataset)
 
 
 def test_a_run_on_data_that_no_name_finds_asks_for_their_folder(copied, digits):
