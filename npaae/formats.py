@@ -85,10 +85,10 @@ def members(path: str | os.PathLike[str]) -> list[str]:
     Raises BadFile if it is not an archive, or two arrays have one name.
     """
     with blaming(os.fspath(path)), opened(path) as file, zipfile.ZipFile(file) as archive:
-        names = [name[: -len(".npy")] for name in archive.namelist() if name.endswith(".npy")]
-        if len(set(names)) < len(names):
+        names = archive.namelist()
+        if len({name.removesuffix(".npy") for name in names}) < len(names):
             raise ValueError("two of its arrays have one name")
-        return names
+        return [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
 
 
 def read_idx(path: str | os.PathLike[str]) -> HostArray:

@@ -20,7 +20,7 @@ _PARTS = {
     "": "",
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("test", "testing", "t10k"), "test"),
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "validation"),
 }
 _CONTENTS = {
     "": "",

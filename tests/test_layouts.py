@@ -24,6 +24,7 @@ ONE_IMAGE = np.zeros((1, 3, 3), np.uint8)
         ("TRAIN_X", "TRAIN_Y", "TEST_X", "TEST_Y"),
         ("training.data", "training.targets", "testing.data", "testing.targets"),
         ("x", "y", "test_x", "test_y"),
+        ("images", "labels", "dev_images", "dev_labels"),
         ("train", "image_labels", "test", "test_label"),
     ],
 )
