@@ -67,7 +67,8 @@ def test_every_usual_layout_trains_under_its_own_name(tmp_path, monkeypatch, lay
     process = run_here(*small)
     assert process.returncode == 0, process.stderr
     name = name or "mine"
-    assert process.stdout.startswith(f"Training on {name} from {path}: 12 images, 6 to test")
+    assert process.stdout.startswith(f"Training on {name} from {path}")
+    assert ": 12 images, 6 to test, " in process.stdout.splitlines()[0]
     assert json.loads((tmp_path / "run" / "config.json").read_text())["name"] == name
 
 
