@@ -5,9 +5,12 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -30,12 +33,13 @@ def launch(main: Callable[[], None]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without "σ" is not an error
-    for number in SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup ignores SIGHUP
-            stop = signal.default_int_handler if number == signal.SIGINT else _terminate
-            signal.signal(number, stop)
-    with _ending(), parallel.one_program(), _ending(), _no_signal_lost():
-        main()
+    stop = _Stop()
+    with _ending():
+        for number in SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup ignores SIGHUP
+                signal.signal(number, stop)
+        with parallel.one_program(), _ending(), _no_signal_lost(stop):
+            main()
 
 
 @contextmanager
@@ -56,8 +60,27 @@ def _ending() -> Iterator[None]:
         sys.exit(128 + _number(stop))
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated(number)
+class _Stop:
+    """The handler of the signals. It raises KeyboardInterrupt or Terminated, at most once a second.
+
+    Signals that follow within a second are the same wish: Ctrl-C pressed twice, or a signal to a
+    process and one to its group. A second exception would end what the first has begun: that the
+    model returns to its last epoch, that its figures are drawn, that a status is set.
+    """
+
+    def __init__(self) -> None:
+        self.raised = -inf  # when
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self.raised >= 1:
+            self.raised = now
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+    def again(self, number: int) -> None:
+        """Send a signal whose exception has been ignored."""
+        self.raised = -inf
+        signal.raise_signal(number)
 
 
 def _number(stop: KeyboardInterrupt) -> int:
@@ -65,22 +88,31 @@ def _number(stop: KeyboardInterrupt) -> int:
 
 
 @contextmanager
-def _no_signal_lost() -> Iterator[None]:
+def _no_signal_lost(stop: _Stop) -> Iterator[None]:
     """Send a signal again if Python had to ignore its exception, as in a weakref's callback."""
     report = sys.unraisablehook
+    ignored: SimpleQueue[int | None] = SimpleQueue()
 
-    def hook(ignored: Any) -> None:
-        if isinstance(ignored.exc_value, KeyboardInterrupt):
-            # Later, because here Python would ignore it again.
-            threading.Timer(0.01, signal.raise_signal, [_number(ignored.exc_value)]).start()
+    def hook(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            ignored.put(_number(unraisable.exc_value))  # not now: Python would ignore it again
         else:
-            report(ignored)
+            report(unraisable)
 
+    def send_again() -> None:
+        while number := ignored.get():
+            time.sleep(0.01)
+            stop.again(number)
+
+    sender = threading.Thread(target=send_again, daemon=True)
+    sender.start()
     sys.unraisablehook = hook
     try:
         yield
     finally:
         sys.unraisablehook = report
+        ignored.put(None)
+        sender.join()  # until the last is sent
 
 
 def _fail(message: str, status: int = 1) -> NoReturn:
@@ -116,18 +148,31 @@ def _discard_stdout() -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Make Ctrl-C, SIGTERM and SIGHUP wait for the end of the block."""
+    """Make Ctrl-C, SIGTERM and SIGHUP wait for the end of the block, however it ends.
+
+    Between any two of these lines a signal may arrive, whose handler may raise. So nothing depends
+    on all handlers being put back: outside the block, `wait` puts back its own and sends again.
+    """
     if threading.current_thread() is not threading.main_thread():  # only the main thread gets them
         yield
         return
     caught: list[int] = []
-    previous = {}
+    inside, previous = True, {number: signal.getsignal(number) for number in SIGNALS}
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        if inside:
+            caught.append(number)
+        else:
+            signal.signal(number, previous[number])
+            signal.raise_signal(number)
+
     try:
         for number in SIGNALS:
-            previous[number] = signal.signal(number, lambda number, frame: caught.append(number))
+            signal.signal(number, wait)
         yield
     finally:
+        inside = False
         for number, handler in previous.items():
             signal.signal(number, handler)
-    if caught:
-        signal.raise_signal(caught[0])
+        for number in caught:
+            signal.raise_signal(number)

@@ -9,11 +9,13 @@ import sys
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
 from npaae import BadFile, InvalidInput, Unavailable
-from npaae.experiment import launch
+from npaae.experiment import launch, signals
 from npaae.experiment.signals import Terminated, uninterrupted
 from npaae.parallel import SIGNALS
 
@@ -77,19 +79,98 @@ def test_a_signal_ends_a_program_in_silence_with_the_shells_status(number, capsy
     assert capsys.readouterr() == ("", "")
 
 
+def ignored_signal(number):
+    """Raises a signal in a weak reference's callback, where Python must ignore the exception."""
+    key = type("Key", (), {})()
+    reference = weakref.ref(key, lambda _: signal.raise_signal(number))
+    del key
+    return reference
+
+
 @pytest.mark.parametrize("number", NUMBERS)
-def test_a_signal_in_a_callback_which_python_must_ignore_is_not_lost(number, capsys):
+@pytest.mark.parametrize("left", [10_000, 0], ids=["in mid-run", "as the program ends"])
+def test_a_signal_in_a_callback_which_python_must_ignore_is_not_lost(number, left, capsys):
     def main():
-        key = type("Key", (), {})()
-        reference = weakref.ref(key, lambda _: signal.raise_signal(number))
-        del key
-        for _ in range(1000):
-            time.sleep(0.01)
-        return reference
+        ignored_signal(number)
+        for _ in range(left):
+            time.sleep(0.001)
 
     with pytest.raises(SystemExit) as caught:
         launch(main)
     assert caught.value.code == 128 + number
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Stops the time of the handlers at `clock.now`."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now, sleep=time.sleep)
+    monkeypatch.setattr(signals, "time", clock)
+    return clock
+
+
+def test_signals_within_a_second_are_one(clock):
+    raised = []
+
+    def main():
+        for clock.now in (0, 0.9, 1, 1.9):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raised.append(clock.now)
+
+    launch(main)
+    assert raised == [0, 1]
+
+
+def at_every_place(act, run):
+    """Call `run` again and again, and `act` each time one bytecode of the module later in it.
+
+    Python may handle a signal between many of these bytecodes. It yields after each call.
+    """
+    last = places = 0
+
+    def trace(frame, event, arg):
+        nonlocal places
+        if frame.f_code.co_filename != signals.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        places += 1
+        if places == last:
+            act()
+        return trace
+
+    while last <= places:
+        last, places = last + 1, 0
+        previous = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            run()
+        finally:
+            sys.settrace(previous)
+        if places >= last:
+            yield
+    assert last > 50
+
+
+def test_no_place_loses_a_signal_or_prints_if_another_follows_an_ignored_one(clock, capsys):
+    begun, ends, clock.sleep = [], [], lambda _: time.sleep(0.001)
+
+    def main():
+        begun.append(True)
+        ignored_signal(signal.SIGINT)
+        for _ in range(10_000):
+            time.sleep(0.001)
+
+    def run():
+        begun.clear()
+        try:
+            launch(main)
+        except SystemExit as end:
+            ends.append(end.code)
+
+    for _ in at_every_place(lambda: begun and signal.raise_signal(signal.SIGTERM), run):
+        assert ends.pop() in (128 + signal.SIGINT, 128 + signal.SIGTERM)
     assert capsys.readouterr() == ("", "")
 
 
@@ -183,6 +264,85 @@ def test_after_the_block_signals_act_as_before(number):
         pass
     with pytest.raises(NUMBERS[number]):
         signal.raise_signal(number)
+
+
+class Stopped(Exception):
+    """What a handler of the tests below raises."""
+
+
+@pytest.fixture(params=[True, False], ids=["raises", "returns"])
+def raises(request):
+    return request.param
+
+
+@pytest.fixture
+def handled(raises):
+    """The signals that have been handled, by handlers that raise or return."""
+    numbers = []
+
+    def handler(number, frame):
+        numbers.append(number)
+        if raises:
+            raise Stopped
+
+    for number in NUMBERS:
+        signal.signal(number, handler)
+    return numbers
+
+
+def handled_now(handled):
+    """Which signals are handled if all are raised."""
+    handled.clear()
+    for number in NUMBERS:
+        with suppress(Stopped):
+            signal.raise_signal(number)
+    return handled
+
+
+@pytest.mark.parametrize("error", [None, KeyError], ids=["a block", "a block that fails"])
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_at_any_place_around_a_block_is_handled_once(handled, number, error):
+    def run():
+        handled.clear()
+        with suppress(Stopped, KeyError), uninterrupted():
+            if error:
+                raise error
+
+    for _ in at_every_place(lambda: signal.raise_signal(number), run):
+        assert handled == [number]
+        assert handled_now(handled) == [*NUMBERS]
+
+
+@pytest.mark.parametrize("inside", NUMBERS)
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_at_any_place_hides_none_that_waits(handled, raises, inside, number):
+    """One is enough if its handler raises."""
+    waits = []
+
+    def run():
+        handled.clear()
+        waits.clear()
+        with suppress(Stopped), uninterrupted():
+            signal.raise_signal(inside)
+            waits.append(inside)
+
+    for _ in at_every_place(lambda: signal.raise_signal(number), run):
+        assert handled if raises else {*handled} == {number, *waits}
+        assert handled_now(handled) == [*NUMBERS]
+
+
+def test_a_signal_waits_for_the_outermost_block():
+    done = []
+
+    def block():
+        with uninterrupted():
+            with uninterrupted():
+                signal.raise_signal(signal.SIGINT)
+            done.append("the rest of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    assert done == ["the rest of it"]
 
 
 def test_other_threads_than_the_main_one_are_not_disturbed():
