@@ -24,11 +24,14 @@ from math import inf
 from typing import Any
 
 import numpy as np
+from numpy import asarray  # which no homework can replace here
 
 from . import rules
 
 REFUSED = (complex, np.complexfloating, np.longdouble, np.object_)
 LONGEST = 2**63  # of integers
+INTERNAL = (types.FrameType, types.CodeType, types.TracebackType)
+MAKERS = (type, types.FunctionType)  # of classes and functions that no text of the file defines
 POWERS = (np.power, builtins.pow)
 INSIDE = {  # functions of NumPy that evaluate others, or tables, beside those of numpy.linalg
     "corrcoef", "i0", "interp", "nanstd", "polyval", "roots", "sinc", "std",
@@ -48,6 +51,10 @@ class Meter:
         self.limit, self.left = points, numbers
         self.points: set[float] = set()
 
+    def names(self) -> dict[str, Any]:
+        """The builtins that a metered file needs; `type` without its other use, to make classes."""
+        return {NAME: self, "type": lambda value: type(value)}
+
     def seen(self, value: Any) -> Any:
         """A value; for a compiled function, one that does the same and counts."""
         kind = value if isinstance(value, type) else type(value)
@@ -59,11 +66,15 @@ class Meter:
             raise PermissionError("integers must have at most 64 bits: derive on paper")
         if isinstance(value, types.ModuleType):  # so that its members are seen
             raise PermissionError(f"{value.__name__} must be used as {value.__name__}.something")
+        if issubclass(kind, INTERNAL) or (value is kind and issubclass(kind, MAKERS)):
+            raise PermissionError(f"a {kind.__name__} must not be used in homework")
         return self._counting(value) if isinstance(value, COMPILED) else value
 
     def owner(self, value: Any, name: str) -> Any:
         """What an attribute is taken of."""
-        if isinstance(value, types.ModuleType) and (refused := rules.refused_member(value, name)):
+        if not isinstance(value, types.ModuleType):
+            self.seen(value)
+        elif refused := rules.refused_member(value, name):
             raise PermissionError(refused)
         return value
 
@@ -84,7 +95,7 @@ class Meter:
 
     def _evaluated(self, *arguments: Any) -> None:
         """Note the arguments of a function."""
-        self.points.update(abs(number) for number in _numbers(arguments))
+        self.points.update(abs(number) for one in arguments for number in _numbers(one))
         if len(self.points) > self.limit:
             raise PermissionError(
                 "functions are evaluated at too many points, as in a difference quotient: derive it"
@@ -101,6 +112,8 @@ class Meter:
             noted = partial(self._evaluated, owner)
 
         def counting(*arguments: Any, **named: Any) -> Any:
+            if noted is not _nothing:  # what is noted is what is used: no sequence that changes
+                arguments = tuple(map(_plain, arguments))
             noted(*arguments)
             return self.computed(function(*arguments, **named))
 
@@ -122,12 +135,15 @@ def _size(value: Any) -> int:
     return sum(map(_size, value)) if type(value) in (list, tuple) else 1
 
 
+def _plain(value: Any) -> Any:
+    """An argument, with an array for a sequence of any class."""
+    is_sequence = hasattr(type(value), "__getitem__") and not isinstance(value, np.generic | str)
+    return asarray(value) if is_sequence and not isinstance(value, np.ndarray) else value
+
+
 def _numbers(value: Any) -> Iterator[float]:
     if isinstance(value, np.ndarray):
-        value = np.ndarray.tolist(np.ndarray.ravel(value))
-    if type(value) in (list, tuple):
-        for part in value:
-            yield from _numbers(part)
+        yield from map(float, np.ndarray.tolist(np.ndarray.ravel(value)))
     elif isinstance(value, float | int | np.generic):
         yield float(value)
 

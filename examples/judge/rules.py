@@ -26,13 +26,12 @@ GIVEN = {  # those that it may define
     "__all__", "__call__", "__getitem__", "__init__", "__iter__", "__len__", "__post_init__",
     "__repr__",
 }  # fmt: skip
-# What leads out of mathematics, to files, modules, frames and bits, or evaluates a function at many
-# points unseen by `meter`: as attributes of anything, because a name, even `self`, says nothing
-# about a value, and of modules.
+# What leads out of mathematics, to files and bits, or evaluates a function at many points unseen by
+# `meter`: as attributes of anything, because a name says nothing about a value, and as members of
+# modules.
 ATTRIBUTES = {
-    "base", "ctypes", "data", "dump", "dumps", "f_back", "f_builtins", "f_globals", "f_locals",
-    "format", "format_map", "getfield", "gi_frame", "modules", "os", "setfield", "sys", "tb_frame",
-    "tb_next", "tobytes", "tofile", "view",
+    "base", "ctypes", "data", "dump", "dumps", "format", "format_map", "getfield", "setfield",
+    "tobytes", "tofile", "view",
 }  # fmt: skip
 MEMBERS = ATTRIBUTES | {
     "DataSource", "frombuffer", "fromfile", "fromregex", "fromstring", "genfromtxt", "geomspace",
@@ -94,7 +93,7 @@ def breaches(text: str) -> Iterator[tuple[int, str]]:
 
 def _given(node: ast.AST) -> Iterator[str]:
     """The names that a node gives to something."""
-    fields = (getattr(node, field, None) for field in ("name", "asname", "rest"))
+    fields = (getattr(node, field, None) for field in ("name", "asname", "rest", "arg"))
     yield from (name for name in fields if isinstance(name, str))
     match node:
         case ast.Attribute(attr=name, ctx=ast.Store()) | ast.Name(id=name, ctx=ast.Store()):

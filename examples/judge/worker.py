@@ -56,13 +56,14 @@ class Student:
         module = types.ModuleType(name)
         refused = rules.BUILTINS - rules.REFLECTION if library else rules.BUILTINS
         given = {k: v for k, v in vars(builtins).items() if k not in refused}
-        given |= {"__import__": self._importer(library), meter.NAME: self.meter}
-        vars(module)["__builtins__"] = given
+        given["__import__"] = self._importer(library)
         if library:  # practice, which is not graded
             code = compile(text, f"{name}.py", "exec", dont_inherit=True)
         else:
             code = meter.metered(text, f"{name}.py")
+            given |= self.meter.names()
             self.allow(**LOADING)
+        vars(module)["__builtins__"] = given
         sys.modules[name] = module  # where dataclasses look up the module of a class
         with self.running():
             exec(code, vars(module))

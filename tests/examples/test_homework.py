@@ -382,13 +382,20 @@ REFUSED = {
     "import numpy as np; np.ctypeslib": "ctypeslib",
     "from numpy import *": "numpy",
     "from numpy import memmap": "memmap",
+    "def f(x, __meter__): return x": "__meter__",
+    "f = lambda __meter__: 1": "__meter__",
+    "type(type(1))('C', (), {'__float__': len})": "type",
+    "from abc import ABCMeta as M; M('C', (), {})": "ABCMeta",
+    "f = lambda: 1; f = type(f)": "function",
+    "g = (x for x in 'a'); g.gi_frame.f_globals": "frame",
+    "g = (x for x in 'a'); g.gi_code.replace()": "code",
     "import typing": "typing",
     "import numpy.typing": "numpy.typing",
     "import enum": "enum",
-    "import functools; functools.sys": "sys",
+    "import dataclasses; dataclasses.sys": "dataclasses.sys",
     "1j": "complex",
     "import numpy as np; x = np; x.save": "numpy.something",
-    "import numpy as np; np.linalg._linalg.sys": ".sys",
+    "import numpy as np; np.linalg._linalg.sys": "._linalg",
     "import dataclasses as d; d.keyword.iskeyword": "keyword",
     "from dataclasses import builtins": "builtins",
     "import collections; collections._sys": "_sys",
@@ -577,7 +584,7 @@ def counted(line, points=12, numbers=1000):
     count = meter.Meter()
     count.allow(points, numbers)
     u = np.linspace(0.1, 2, 12)
-    names = {"__builtins__": vars(builtins) | {meter.NAME: count}, "u": u, "v": u.copy()}
+    names = {"__builtins__": vars(builtins) | count.names(), "u": u, "v": u.copy()}
     exec(meter.metered(f"import functools, math\nimport numpy as np\n{line}", "x.py"), names)
 
 
@@ -589,6 +596,11 @@ MANY = {  # ways to evaluate a function at more than one point for each number
     "in place, of some": "np.exp.at(v, [*range(12)])",
     "in a reduction": "np.logaddexp.reduce(u)",
     "number by number": "[math.tanh(one) for one in u]",
+    "of a list of one's own": "class L(list): pass\nnp.tanh(L(u))",
+    "of a sequence of one's own": (
+        "class S:\n    def __getitem__(self, i): return u[i]\n"
+        "    def __len__(self): return 12\nnp.tanh(S())"
+    ),
     "by map": "list(map(math.tanh, u))",
     "by a default": "(lambda v, f=np.tanh: f(v))(u)",
     "by partial": "functools.partial(np.power, 2.0)(u)",
@@ -645,6 +657,12 @@ def test_all_that_is_computed_is_counted():
 def test_a_number_of_another_kind_is_refused_wherever_it_occurs(line):
     with pytest.raises(PermissionError):
         counted(line)
+
+
+def test_type_tells_a_class_and_makes_none():
+    counted("assert type(1) is int")
+    with pytest.raises(TypeError):
+        counted("type('C', (), {'__float__': len})")
 
 
 def test_a_caught_refusal_computes_no_further():
@@ -768,18 +786,11 @@ def test_a_subclass_of_ndarray_earns_nothing(solved, unruled):
 
 def test_an_endless_loop_costs_its_own_row(solved, monkeypatch):
     monkeypatch.setattr(sandbox, "LIMIT", 2.0)
-    found = judge("activation", cheating(solved, "while True: pass"))
-    assert [v.verdict for v in found] == ["right", "wrong", "waits"]
-    assert "endless loop" in found[1].note
-
-
-def test_a_row_after_one_that_ends_the_process_is_tried(solved, monkeypatch):
-    monkeypatch.setattr(sandbox, "LIMIT", 2.0)
     before = "    def backward(self, dy, cache):\n"
     text = changed(solved["layer.py"], before, f"{before}        while True: pass\n")
-    found = {verdict.id: verdict.verdict for verdict in judge("layer", text)}
-    assert found["layer.dx"] == "wrong"
-    assert found["layer.dgamma"] == found["layer.dbeta"] == "right"
+    found = judge("layer", text)
+    assert [verdict.verdict for verdict in found] == ["right", "wrong", "right", "right"]
+    assert "endless loop" in found[1].note
 
 
 def test_all_rows_of_a_design_have_one_budget_of_time(solved, monkeypatch):
