@@ -132,7 +132,9 @@ def test_a_dropout_that_rounds_to_1_is_refused():
         AdversarialAutoencoder(dropout=1 - 1e-9)
 
 
-@pytest.mark.parametrize("sizes", [{"hidden": (10**20,)}, {"latent": 10**15}, {"visible": 10**15}])
+@pytest.mark.parametrize(
+    "sizes", [{"hidden": (10**20,)}, {"latent": 10**15}, {"visible": 10**15}, {"visible": 2**55}]
+)
 def test_more_parameters_than_memory_holds_are_refused(sizes):
     with pytest.raises(InvalidInput, match=r"^hidden, latent and visible must"):
         AdversarialAutoencoder(**sizes)
