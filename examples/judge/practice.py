@@ -18,7 +18,7 @@ import numpy as np
 
 from npaae import gradcheck
 
-from . import exact, rules
+from . import exact
 from .sandbox import Fault, Sandbox
 from .stand_ins import Rng, Student, standing_in
 from .verdicts import Verdict, Wrong, of_fault
@@ -307,10 +307,6 @@ def load(sandbox: Sandbox, texts: Mapping[str, str | None], allowed: list[str]) 
     for file, text in texts.items():
         if text is None:
             broken[file] = f"{file}.py is missing"
-            continue
-        found = next(rules.imports(text, {*allowed, *FILES}), None)
-        if found:
-            broken[file] = f"{found[1]} ({file}.py, line {found[0]})"
         elif file != "model" or not broken:  # model.py imports all that precede it
             try:
                 sandbox.load(file, text, allowed)

@@ -7,9 +7,11 @@ student's code runs in the judge's process.
 """
 
 import ast
+import builtins
 import importlib.util
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from types import ModuleType
+from typing import Any
 
 MODULES = {
     "__future__", "abc", "collections", "collections.abc", "dataclasses", "functools", "itertools",
@@ -42,47 +44,52 @@ MEMBERS = ATTRIBUTES | {
 LARGEST = 100_000  # characters of a file, which takes a few thousand
 
 
-def refused_import(module: str, own: Container[str] = ()) -> str:
-    """Why a module may not be imported; "" if it may. own: others that may."""
-    if module in MODULES or module in own:
+def refused_import(module: str, library: Container[str]) -> str:
+    """Why a module may not be imported; "" if it may. library: what practice imports beyond."""
+    if module in MODULES or module in library:
         return ""
     if module.partition(".")[0] == "npaae":
         return f"{module} must not be imported: it holds the answers, and homework is to find them"
     return f"{module} must not be imported: NumPy and math are enough"
 
 
-def imports(text: str, own: Container[str]) -> Iterator[tuple[int, str]]:
-    """(line, sentence) for every import that is refused, and for a file that cannot be read."""
+def importer(library: Container[str], own: Mapping[str, ModuleType]) -> Callable[..., ModuleType]:
+    """An `__import__` by these rules. library: see `refused_import`. own: the student's files."""
+    real = builtins.__import__
+
+    def guarded(
+        name: str, of: Any = None, by: Any = None, names: Any = None, level: int = 0
+    ) -> ModuleType:
+        if name in own and not level:
+            return own[name]
+        if not isinstance(names, list):  # as NumPy's compiled code has it
+            whole = "." * level + name
+            wanted = [f"npaae.{part}" for part in names] if whole == "npaae" and names else [whole]
+            is_whole = name.startswith("npaae.") and not names  # which gives all of npaae
+            known = () if is_whole else library
+            refused = [refused_import(one, known) for one in wanted]
+            if not library and not any(refused):
+                module = importlib.import_module(name)
+                refused = [refused_member(module, part) for part in names or ()]
+            if any(refused):
+                raise ImportError(next(filter(None, refused)))
+        return real(name, of, by, names, level)
+
+    return guarded
+
+
+def breaches(text: str) -> Iterator[tuple[int, str]]:
+    """(line, sentence) for everything in a graded file that the rules refuse before it runs."""
     if len(text) > LARGEST:
         yield 1, f"a file must have at most {LARGEST} characters, got more"
         return
     try:
-        nodes = list(_nodes(text))
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError):  # importing it will say so
+        return
     except (RecursionError, MemoryError):  # which may not happen where it is to be run
         yield 1, "a file must not be nested so deeply"
         return
-    for node in nodes:
-        match node:
-            case ast.Import():
-                names = [alias.name for alias in node.names]
-                # `import npaae.checks` would give all of npaae.
-                found = [refused_import(n, () if n.startswith("npaae") else own) for n in names]
-            case ast.ImportFrom(module="npaae", level=0):
-                found = [refused_import(f"npaae.{alias.name}", own) for alias in node.names]
-            case ast.ImportFrom():
-                found = [refused_import("." * node.level + (node.module or ""), own)]
-            case _:
-                continue
-        yield from ((node.lineno, sentence) for sentence in found if sentence)
-
-
-def breaches(text: str) -> Iterator[tuple[int, str]]:
-    """(line, sentence) for everything in a graded file that the rules refuse."""
-    refused = list(imports(text, ()))
-    yield from refused
-    if refused:
-        return
-    nodes = list(_nodes(text))
     given = {name for node in nodes for name in _given(node)}
     for node in nodes:
         hidden = [name for name in _given(node) if name.startswith("__") and name not in GIVEN]
@@ -103,9 +110,6 @@ def _given(node: ast.AST) -> Iterator[str]:
 def _of(node: ast.AST, given: Container[str]) -> list[str]:
     """What is wrong with one node of a file that gives some names."""
     match node:
-        case ast.ImportFrom():
-            module = importlib.import_module(str(node.module))
-            return [refused_member(module, alias.name) for alias in node.names]
         case ast.Name(id=name):
             return [_refused_name(name)]
         case ast.Attribute(attr=name):
@@ -121,15 +125,6 @@ def _of(node: ast.AST, given: Container[str]) -> list[str]:
             if any(part.attr == "forward" for part in parts):
                 return ["a backward pass must not call forward: derive on paper"]
     return []
-
-
-def _nodes(text: str) -> Iterator[ast.AST]:
-    """All of a file, or nothing if it is no Python: importing it will say so."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
-        return
-    yield from ast.walk(tree)
 
 
 def _refused_name(name: str) -> str:
