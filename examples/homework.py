@@ -121,12 +121,17 @@ def print_table(verdicts: Sequence[Verdict]) -> None:
 
 
 class Submission(NamedTuple):
-    """A student's folder, as read before any student's code runs."""
+    """A student's folder: read before any student's code runs, and then judged."""
 
     folder: str
     student: str
     texts: dict[str, str | None]
     note: str  # why it cannot be graded
+    verdicts: Sequence[Verdict] = ()
+
+    @property
+    def points(self) -> int:
+        return total(self.verdicts)
 
 
 def handed_in(folder: Path) -> Submission:
@@ -160,23 +165,14 @@ def judged(submission: Submission, seed: int) -> list[Verdict]:
     return [v for d in designs for v in graded.judge(d, submission.texts[d.name], seed)]
 
 
-class Result(NamedTuple):
-    submission: Submission
-    verdicts: list[Verdict]
-    note: str
-
-    @property
-    def points(self) -> int:
-        return total(self.verdicts)
-
-
-def result(submission: Submission, seed: int) -> Result:
+def graded_one(submission: Submission, seed: int) -> Submission:
+    """A submission with its verdicts, or with a note if it has none."""
     if submission.note:
-        return Result(submission, [], submission.note)
+        return submission
     try:
-        return Result(submission, judged(submission, seed), "")
+        return submission._replace(verdicts=judged(submission, seed))
     except Exception as error:  # a bug in the judge must not cost the others their grades
-        return Result(submission, [], f"the judge has failed: {type(error).__name__}: {error}")
+        return submission._replace(note=f"the judge has failed: {type(error).__name__}: {error}")
 
 
 def holds_id(submission: Submission) -> bool:
@@ -234,9 +230,9 @@ def grade(flags: Namespace) -> None:
     results = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            for found in pool.map(lambda one: result(one, flags.seed), submissions):
+            for found in pool.map(lambda one: graded_one(one, flags.seed), submissions):
                 results.append(found)
-                line = f"{found.submission.folder}: {found.points} of {OF} {found.note}".rstrip()
+                line = f"{found.folder}: {found.points} of {OF} {found.note}".rstrip()
                 print(printable(line), flush=True)
         except BaseException:  # Ctrl-C, or the reader of the output has gone
             pool.shutdown(wait=False, cancel_futures=True)
@@ -250,7 +246,7 @@ def grade(flags: Namespace) -> None:
         flags.json.write_text(f"{text}\n", encoding="utf-8")
     if flags.gradescope:
         for one in results:
-            place = flags.gradescope / one.submission.folder
+            place = flags.gradescope / one.folder
             place.mkdir(parents=True, exist_ok=True)
             text = json.dumps(gradescope(one), ensure_ascii=False, indent=1)
             (place / "results.json").write_text(f"{text}\n", encoding="utf-8")
@@ -262,23 +258,23 @@ def grade(flags: Namespace) -> None:
 OF = sum(row.of for rows in graded.ROWS.values() for row in rows)
 
 
-def write_csv(path: Path, results: Iterable[Result]) -> None:
+def write_csv(path: Path, results: Iterable[Submission]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(["folder", "student", "points", "of", *DESIGNS, "note"])
         for one in results:
             by = [total(v for v in one.verdicts if v.part == design) for design in DESIGNS]
-            cells = [one.submission.folder, one.submission.student, one.points, OF, *by, one.note]
+            cells = [one.folder, one.student, one.points, OF, *by, one.note]
             # A spreadsheet computes a cell that starts with one of these.
             lines.writerow(f"'{c}" if str(c).startswith(("=", "+", "-", "@")) else c for c in cells)
 
 
-def as_json(one: Result, seed: int) -> dict[str, Any]:
-    named = {"folder": one.submission.folder, "student": one.submission.student, "seed": seed}
+def as_json(one: Submission, seed: int) -> dict[str, Any]:
+    named = {"folder": one.folder, "student": one.student, "seed": seed}
     return named | {"note": one.note} | report(one.points, OF, one.verdicts)
 
 
-def gradescope(one: Result) -> dict[str, Any]:
+def gradescope(one: Submission) -> dict[str, Any]:
     """Gradescope's results.json: https://gradescope-autograders.readthedocs.io."""
     tests = [
         {

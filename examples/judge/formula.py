@@ -146,24 +146,6 @@ class Formula:
         ]
         return len(functions), sum(isinstance(node, OPERATIONS) for node in nodes)
 
-    def rules(self, by: str) -> int:
-        """How many rules the derivative needs: products, quotients, functions, branches."""
-        moving, count = {by}, 0
-        for name, node in self.assignments:
-            for part in ast.walk(node):
-                match part:
-                    case ast.BinOp(op=ast.Mult()):
-                        count += _moves(part.left, moving) and _moves(part.right, moving)
-                    case ast.BinOp(op=ast.Div()):
-                        count += _moves(part.right, moving)
-                    case ast.BinOp(op=ast.Pow()) | ast.IfExp():
-                        count += _moves(part, moving)
-                    case ast.Call(func=ast.Name(id=function)) if function not in LINEAR:
-                        count += _moves(part, moving)
-            if _moves(node, moving):
-                moving.add(name)
-        return count
-
 
 def _parsed(line: str) -> ast.expr:
     return ast.parse(line.partition("=")[2].strip(), mode="eval").body

@@ -205,15 +205,11 @@ def stand_in(student: Student, original: Any) -> Any:
             written = tuple(f"d{name}" for name in self.parameters)
             before = {name: getattr(self, name).copy() for name in written}
             answer = self._call("parameter_gradients", dy, cache, back=written)
-            shadow, last = copy(self), copy(self)
+            truths = self._gradients(dy, cache)
+            is_last = self._last is cache or self._last.x.shape != cache.x.shape
+            last = None if is_last else self._gradients(dy, self._last)
             for name in written:
-                setattr(shadow, name, np.empty_like(before[name]))
-                setattr(last, name, np.empty_like(before[name]))
-            original.parameter_gradients(shadow, dy, cache.x)
-            if self._last.x.shape == cache.x.shape:
-                original.parameter_gradients(last, dy, self._last.x)
-            for name in written:
-                found, truth = answer.state[name], getattr(shadow, name)
+                found, truth = answer.state[name], truths[name]
                 is_left = np.array_equal(found, before[name], equal_nan=True)
                 if is_left and not np.array_equal(found, truth):
                     raise Wrong(
@@ -221,8 +217,16 @@ def stand_in(student: Student, original: Any) -> Any:
                         f"`self.{name} = …` and a returned value leave it as it is"
                     )
                 getattr(self, name)[...] = found
-                slips = [(LAST, getattr(last, name))] if self._last is not cache else []
+                slips = [(LAST, last[name])] if last else []
                 student.claim(f"{kind}.{name}", name, found, truth, self._sizes(cache.x), slips)
+
+        def _gradients(self, dy: Array, cache: Pass) -> dict[str, Array]:
+            """The right gradients of the parameters, in arrays of their own."""
+            shadow = copy(self)
+            for name in self.parameters:
+                setattr(shadow, f"d{name}", np.empty_like(getattr(self, name)))
+            original.parameter_gradients(shadow, dy, cache.x)
+            return {f"d{name}": getattr(shadow, f"d{name}") for name in self.parameters}
 
         def _truth(self, dy: Array, cache: Pass) -> Any:
             x, y = cache.x, cache.y
