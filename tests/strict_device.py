@@ -215,8 +215,8 @@ def fuse(function):
 
 FUNCTIONS = (
     "abs", "ascontiguousarray", "concatenate", "cos", "divide", "empty_like", "exp",
-    "flatnonzero", "floor", "isfinite",
-    "log", "log1p", "matmul", "maximum", "sin", "sqrt", "stack", "sum", "where", "zeros_like",
+    "flatnonzero", "floor", "isfinite", "log", "log1p", "matmul", "maximum", "multiply", "sin",
+    "sqrt", "stack", "sum", "where", "zeros_like",
 )  # fmt: skip
 device = ModuleType("strict")
 vars(device).update(
@@ -224,6 +224,7 @@ vars(device).update(
     fuse=fuse,
     asarray=asarray,
     float32=np.float32,
+    ndarray=DeviceArray,
     uint16=np.uint16,
     random=SimpleNamespace(
         default_rng=Generator, Generator=Generator, XORWOW=lambda seeds, size: seeds
