@@ -19,12 +19,11 @@ import builtins
 import math
 import types
 from collections.abc import Callable, Iterator
-from functools import partial
 from math import inf
 from typing import Any
 
 import numpy as np
-from numpy import asarray  # which no homework can replace here
+from numpy import asarray, generic, ndarray, ufunc  # here, homework cannot replace them
 
 from . import rules
 
@@ -58,8 +57,8 @@ class Meter:
     def seen(self, value: Any) -> Any:
         """A value; for a compiled function, one that does the same and counts."""
         kind = value if isinstance(value, type) else type(value)
-        if isinstance(value, np.ndarray):
-            kind = np.ndarray.dtype.__get__(value).type  # of which a subclass may tell a tale
+        if isinstance(value, ndarray):
+            kind = ndarray.dtype.__get__(value).type  # of which a subclass may tell a tale
         if issubclass(kind, REFUSED):
             raise PermissionError(f"{kind.__name__} numbers must not be used: derive on paper")
         if kind is int and value is not int and abs(value) > LONGEST:
@@ -89,13 +88,13 @@ class Meter:
         self._raised(base, exponent)
         return self.computed(base**exponent)
 
-    def _raised(self, base: Any, exponent: Any, *_: Any) -> None:
+    def _raised(self, base: Any, exponent: Any, *_: Any, **__: Any) -> None:
         if not (isinstance(exponent, int | float) and float(exponent).is_integer()):
             self._evaluated(base, exponent)
 
-    def _evaluated(self, *arguments: Any) -> None:
+    def _evaluated(self, *arguments: Any, **_: Any) -> None:
         """Note the arguments of a function."""
-        self.points.update(abs(number) for one in arguments for number in _numbers(one))
+        self.points.update(map(abs, _numbers(arguments)))
         if len(self.points) > self.limit:
             raise PermissionError(
                 "functions are evaluated at too many points, as in a difference quotient: derive it"
@@ -103,49 +102,53 @@ class Meter:
 
     def _counting(self, function: Any) -> Callable[..., Any]:
         owner = getattr(function, "__self__", None)  # math of math.exp, and np.exp of np.exp.outer
-        noted: Callable[..., None] = _nothing
+        note: Callable[..., None] | None = None
         if any(one is power for one in (function, owner) for power in POWERS):
-            noted = self._raised
+            note = self._raised
         elif owner is math or any(map(_is_transcendental, (function, owner))):
-            noted = self._evaluated
+            note = self._evaluated
         elif function.__name__ in INSIDE or getattr(function, "__module__", "") == "numpy.linalg":
-            noted = partial(self._evaluated, owner)
+
+            def note(*arguments: Any, **named: Any) -> None:
+                self._evaluated(owner, *arguments, *named.values())
 
         def counting(*arguments: Any, **named: Any) -> Any:
-            if noted is not _nothing:  # what is noted is what is used: no sequence that changes
-                arguments = tuple(map(_plain, arguments))
-            noted(*arguments)
+            if note:  # what is noted is what is used: no sequence that changes
+                arguments = _plain(arguments)
+                named = {name: _plain(value) for name, value in named.items()}
+                note(*arguments, **named)
             return self.computed(function(*arguments, **named))
 
         return counting
 
 
-def _nothing(*_: Any) -> None:
-    pass
-
-
 def _is_transcendental(function: Any) -> bool:
     """Whether a function of NumPy is not arithmetic: it has no version for integers or times."""
-    return isinstance(function, np.ufunc) and not {*"?bhilqm"} & {t[0] for t in function.types}
+    return isinstance(function, ufunc) and not {*"?bhilqm"} & {t[0] for t in function.types}
 
 
 def _size(value: Any) -> int:
-    if isinstance(value, np.ndarray):
-        return int(np.ndarray.size.__get__(value))
+    if isinstance(value, ndarray):
+        return int(ndarray.size.__get__(value))
     return sum(map(_size, value)) if type(value) in (list, tuple) else 1
 
 
 def _plain(value: Any) -> Any:
-    """An argument, with an array for a sequence of any class."""
-    is_sequence = hasattr(type(value), "__getitem__") and not isinstance(value, np.generic | str)
-    return asarray(value) if is_sequence and not isinstance(value, np.ndarray) else value
+    """An argument, with an array for a sequence of any class but a tuple."""
+    if type(value) is tuple:
+        return tuple(map(_plain, value))
+    is_sequence = hasattr(type(value), "__getitem__") and not isinstance(value, generic | str)
+    return asarray(value) if is_sequence and not isinstance(value, ndarray) else value
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    if isinstance(value, np.ndarray):
-        yield from map(float, np.ndarray.tolist(np.ndarray.ravel(value)))
-    elif isinstance(value, float | int | np.generic):
+    if isinstance(value, ndarray):
+        yield from map(float, ndarray.tolist(ndarray.ravel(value)))
+    elif isinstance(value, float | int | generic):
         yield float(value)
+    elif type(value) is tuple:
+        for part in value:
+            yield from _numbers(part)
 
 
 def metered(text: str, file: str) -> types.CodeType:

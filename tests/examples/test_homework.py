@@ -634,6 +634,7 @@ MANY = {  # ways to evaluate a function at more than one point for each number
     "by vectorize": "np.vectorize(math.tanh)(u)",
     "from a class": "class O:\n    from math import tanh as f\n[O.f(one) for one in u]",
     "by a Taylor polynomial": "np.polyval([1, 1, 0.5], u)",
+    "by a Taylor polynomial, named": "np.polyval(p=[1, 1, 0.5], x=u)",
     "in a table": "np.interp(u, [0, 2], [0, 1])",
     "by a norm": "np.linalg.norm([u, u], axis=0)",
     "by a deviation": "np.std([u, u], axis=0)",
@@ -654,6 +655,7 @@ def test_a_function_is_counted_however_it_is_called(way):
         "np.tanh(u) + np.cosh(-u) + np.sqrt(u)",  # up to its sign, at the same points
         "u**2 + np.power(u, 3) + v**2.0",
         "np.where(u > 0, u, v).sum() / np.maximum(u, v)",
+        "np.linalg.norm(u.reshape(1, 3, 4)[:, 1:], axis=(1, 2))",
         "match 1:\n    case np.pi if u[0] > 0: pass",
         "v[1:3] += 1; v[0], w = 1, f'{v[0]:.2f}'; del v",
         "f = lambda *a, b: (yield); class_ = type; [*u, *range(3)]",
@@ -683,6 +685,13 @@ def test_all_that_is_computed_is_counted():
 def test_a_number_of_another_kind_is_refused_wherever_it_occurs(line):
     with pytest.raises(PermissionError):
         counted(line)
+
+
+def test_a_file_that_replaces_a_name_of_numpy_is_counted_all_the_same(monkeypatch):
+    for name in ("ndarray", "ufunc", "generic", "asarray"):
+        monkeypatch.setattr(np, name, int)
+    with pytest.raises(PermissionError, match="points"):
+        counted("np.tanh(u)", points=11)
 
 
 def test_type_tells_a_class_and_makes_none():
