@@ -103,7 +103,7 @@ def _number(value: Any) -> float:
 def host_array(name: str, values: Any) -> HostArray:
     """`np.asarray(values)`; raises InvalidInput for masked values, or no array of them."""
     pieces = values if isinstance(values, (list, tuple)) else [values]
-    if any(map(np.ma.is_masked, pieces)):
+    if any(isinstance(p, np.ma.MaskedArray) and b"\1" in p.mask.tobytes() for p in pieces):
         raise InvalidInput(f"{name} must have no masked values; fill them with .filled(…)")
     try:
         return np.asarray(values)

@@ -149,6 +149,7 @@ BAD_ARGUMENTS = {
     "masked labels": (IMAGES, np.ma.masked_equal(LABELS, 2)),
     "masked images": (np.ma.masked_less(IMAGES, 9),),
     "rows with masks": ([np.ma.masked_less(row, 9) for row in IMAGES],),
+    "records with masks": (np.ma.array([(1, 2)] * 12, mask=[(1, 0)] * 12, dtype="u1,u1"),),
     "complex": (IMAGES / 255 * 1j,),
     "dates": (IMAGES.astype("M8[D]"),),
     "records": (np.zeros((12, 4), "u1,f4"),),
