@@ -219,11 +219,11 @@ def _folder(file: Path) -> Path:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The files of a folder, and those in a folder named like a file, as Kaggle makes them."""
+    """The files of a folder, and those in a folder for a part or, as Kaggle makes, for a file."""
     for entry in _entries(folder):
         if entry.is_file():
             yield entry
-        elif _FILE.fullmatch(entry.name):
+        elif entry.is_dir() and (_FILE.fullmatch(entry.name) or _meaning(entry.name)[1]):
             yield from (file for file in _entries(entry) if file.is_file())
 
 

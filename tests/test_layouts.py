@@ -82,6 +82,14 @@ def test_the_name_of_an_archive_without_its_counterpart_does_not_matter(tmp_path
     assert len(data.load(tmp_path / "test.npz").train_images) == 10
 
 
+@pytest.mark.parametrize("paths", [("x_train.npy", "test/x.npy"), ("train/x.npy", "test.npz/x")])
+def test_a_part_may_have_a_folder_and_the_other_none(tmp_path, paths):
+    images = some_images()
+    for path, array in zip(paths, (images.train_images, images.test_images), strict=True):
+        write_at(tmp_path, path, array)
+    assert_holds(data.load(tmp_path), images._replace(train_labels=None, test_labels=None))
+
+
 def test_names_above_the_path_do_not_count(tmp_path):
     for name in ("train", "test"):
         (tmp_path / name).mkdir()
