@@ -496,7 +496,9 @@ def test_an_error_in_the_block_leaves_the_old_file_and_nothing_else(old, tmp_pat
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere folders are not flushed")
-@pytest.mark.parametrize(("function", "content"), [("open", b"old"), ("fsync", b"new")])
+@pytest.mark.parametrize(
+    ("function", "content"), [("open", b"old"), ("fsync", b"new")], ids=["open", "fsync"]
+)
 def test_only_an_old_file_that_is_intact_is_said_to_be(old, monkeypatch, function, content):
     real = getattr(os, function)
 
