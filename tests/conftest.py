@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from threadpoolctl import threadpool_limits
 
 import npaae
 
@@ -32,6 +33,13 @@ if os.name == "posix":
 
 # The full sets, beside the checkout on the project's own machines. Users have no such folder.
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_blas_thread():
+    """Small matrix products gain nothing from a second thread, which keeps a core busy waiting."""
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 @pytest.fixture

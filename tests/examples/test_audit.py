@@ -13,7 +13,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from hypothesis import given, reject
-from threadpoolctl import threadpool_limits
 
 from npaae import categorical, gradcheck, layers, losses, metrics, model, optim, priors, training
 
@@ -21,13 +20,6 @@ from ..running import EXAMPLES
 from ..strategies import seeds, some
 
 import audit  # isort: skip  # an example
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_blas_thread():
-    """As the program has it: products as small as these gain nothing from a second one."""
-    with threadpool_limits(1, "blas"):
-        yield
 
 
 BY_ID = {row.id: row for row in audit.ROWS}
