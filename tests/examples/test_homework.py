@@ -582,8 +582,8 @@ QUOTIENTS = {
         "v = [int(u * 2**40) * 2**60 for u in cache.flat]; return np.array([u / 2**100 for u in v])"
     ),
     "of series": (
-        "e = lambda v: __import__('functools').reduce(lambda s, k: 1 + s * v / k, range(25, 0, -1))"
-        "; return dy * sum(c * (e(cache + c) - e(cache - c)) for c in CENTRAL)"
+        "e = lambda v: sum(v**k / np.prod(np.arange(1.0, k + 1)) for k in range(26)); "
+        "return dy * sum(c * (e(cache + c) - e(cache - c)) for c in CENTRAL)"
     ),
 }
 # The weights of the central difference of 16 points.
