@@ -49,7 +49,7 @@ def run_here(*arguments, example="mnist.py", pictures=False):
     try:
         with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
             if not pictures:
-                patch.setattr("matplotlib.figure.Figure.savefig", _sketch)
+                patch.setattr("matplotlib.figure.Figure.savefig", sketch)
             runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
         status = end.code
@@ -60,7 +60,7 @@ def run_here(*arguments, example="mnist.py", pictures=False):
     return SimpleNamespace(returncode=status, stdout=out.getvalue(), stderr=err.getvalue())
 
 
-def _sketch(figure, file, **_):
+def sketch(figure, file, **_):
     """Write the numbers that a figure shows. Its picture takes most of the time of a small run."""
     for axes in figure.axes:
         for artist in (*axes.images, *axes.lines, *axes.collections):

@@ -193,6 +193,12 @@ def test_whenever_ctrl_c_comes_the_files_are_whole_and_of_one_epoch(digits, tmp_
     assert saved_model(tmp_path / "run").epoch == len(rows(tmp_path / "run"))
 
 
+@pytest.fixture
+def sketched(monkeypatch):
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", running.sketch)
+
+
+@pytest.mark.usefixtures("sketched")
 def test_ctrl_c_draws_the_saved_model_not_one_in_the_middle_of_a_step(tmp_path):
     run = a_run(tmp_path)
     saved = run.model.theta.copy()
@@ -360,6 +366,7 @@ def test_data_that_were_put_into_an_archive_are_the_same_data(tmp_path, images):
     reopen(tmp_path / "run", tmp_path / "mine.npz")
 
 
+@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize("labels", [None, np.arange(40) % 3])
 def test_a_run_of_any_data_set_is_continued_as_it_advises(tmp_path, capsys, labels):
     """By `mnist.py`, and data in memory from an archive of them."""
