@@ -114,12 +114,13 @@ BAR = r"2/2 \[\d\d:\d\d<\d\d:\d\d,.*, R 0\.\d{4}  D \d\.\d{4}  G \d\.\d{4}\]"
 
 
 @running.posix
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "size", "shows", "hides"),
     [
         ([], (24, 80), BAR, "epoch 1/2"),
-        pytest.param(["--no-progress"], (24, 80), "epoch 2/2  rec", "%|", marks=pytest.mark.slow),
-        pytest.param([], (0, 0), "epoch 2/2  rec", "%|", marks=pytest.mark.slow),
+        (["--no-progress"], (24, 80), "epoch 2/2  rec", "%|"),
+        ([], (0, 0), "epoch 2/2  rec", "%|"),
     ],
 )
 def test_a_terminal_shows_a_bar_unless_lines_are_wanted_or_it_has_no_size(
