@@ -358,7 +358,7 @@ class _Probe:
             best = tried[i]
             treads = [(shorter, best) for shorter in tried[:i] if shorter.is_tread(best)]
             risers = [(best, longer) for longer in tried[i:] if best.is_tread(longer)]
-            if any(self._is_everywhere(displacement, *pair) for pair in treads + risers):
+            if any(self._is_staircase(displacement, *pair) for pair in treads[-1:] + risers):
                 raise InvalidInput("f must compute in float64 throughout, got a staircase")
             if not treads:
                 break
@@ -396,18 +396,22 @@ class _Probe:
         rounding = inf if is_lost else (of_f + of_x * slope) / step
         return _Look(claimed, both, spread, rounding, slope, gaps, step)
 
-    def _is_everywhere(self, displacement: Array, tread: _Look, longer: _Look) -> bool:
-        """Whether f has the slope of a tread all along a longer step, whose slope is another.
+    def _is_staircase(self, displacement: Array, tread: _Look, longer: _Look) -> bool:
+        """Whether f rises in jumps along a longer step, at which it is steeper than on a tread.
 
-        Then f jumps in between. Otherwise it is the integral of its slope, which has kinks.
+        If it rises at kinks, it has another slope than the tread at most places in between, which
+        is the same for two lengths. Otherwise it has the tread's slope there, or a jump.
         """
-        slopes = []
+        rise, slopes = abs(longer.numerical - tread.numerical), []
         for place in (2 * (GOLDEN * np.arange(1, 10) % 1) - 1) * longer.step:
-            ends = [self.x + (place + side * tread.step) * displacement for side in (1, -1)]
-            right, left = map(self._attempt, ends)
-            slopes.append((right - left) / (2 * tread.step))
-        distance = abs(np.median(slopes) - tread.numerical)
-        return bool(distance < 0.25 * abs(longer.numerical - tread.numerical))
+            for length in (tread.step, GOLDEN * tread.step):
+                ends = [self.x + (place + side * length) * displacement for side in (1, -1)]
+                right, left = map(self._attempt, ends)
+                slopes.append((right - left) / (2 * length))
+        wide, narrow = np.array(slopes[::2]), np.array(slopes[1::2])
+        is_slope = np.abs(wide - narrow) < 0.25 * rise
+        is_other = np.abs(wide - tread.numerical) > 0.25 * rise
+        return bool(np.median(is_slope & is_other) == 0)
 
     def _crossed(self, points: list[Array]) -> bool:
         """Whether, according to `pattern`, a kink lies between x and one of the points."""
