@@ -2,6 +2,7 @@ import ast
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 from zipfile import ZipFile
@@ -41,6 +42,14 @@ def test_the_citation_and_the_metadata_have_one_version_and_the_same_authors():
     assert metadata.version("npaae") == npaae.__version__
     assert f"\nversion: {npaae.__version__}\n" in citation
     assert f"- name: {metadata.metadata('npaae')['Author']}\n" in citation
+
+
+def test_every_change_that_no_test_notices_is_of_a_line_of_the_code():
+    listed = Path(__file__).with_name("equivalent_mutants.toml").read_text(encoding="utf-8")
+    code = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    lines = {line.strip() for line in code.splitlines()}
+    for mutant in tomllib.loads(listed)["mutant"]:
+        assert lines.issuperset(mutant["was"].splitlines()), mutant["was"]
 
 
 PROGRAM = """
