@@ -193,3 +193,9 @@ def test_without_inputs_the_parameters_have_the_same_gradient(trained_once):
     gradient[:] = np.nan
     assert network.backward(dy, caches, inputs=False) is None
     np.testing.assert_array_equal(gradient, expected)
+
+
+def test_every_parameter_of_a_perceptron_has_the_type_asked_for():
+    network = perceptron(np, (3, 4, 2), 0.5, np.float32)
+    parameters = [getattr(layer, name) for _, layer, name in named_parameters(network)]
+    assert [parameter.dtype for parameter in parameters] == [np.float32] * 4
