@@ -221,7 +221,7 @@ def test_two_trainings_in_two_threads_equal_one_and_leave_the_users_threads():
 
 @pytest.mark.usefixtures("two_threads")
 def test_large_models_train_on_the_users_threads():
-    model, watch = npaae.AdversarialAutoencoder(hidden=(5000,), visible=9), Watch()
+    model, watch = npaae.AdversarialAutoencoder(hidden=(1000, 1000), visible=9), Watch()
     model.encoder.layers.append(watch)
-    next(npaae.train(model, np.full((1000, 9), 0.5), batch_size=1000))
+    next(npaae.train(model, np.full((40, 9), 0.5), batch_size=40))
     assert watch.seen == [{2}] * 2

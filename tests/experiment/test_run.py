@@ -229,7 +229,7 @@ def test_ctrl_c_between_an_epochs_two_files_waits_for_both(monkeypatch, tmp_path
 
 
 @running.posix
-@pytest.mark.parametrize("number", [signal.SIGINT, None])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(None, marks=pytest.mark.slow)])
 def test_a_pipe_whose_reader_has_gone_keeps_nobody_from_drawing(digits, tmp_path, number):
     folder = tmp_path / "run"
     line = ("--data-dir", digits, "--epochs", 10**5, "--hidden", 32, "--out", folder)
@@ -392,7 +392,7 @@ def test_a_run_of_any_data_set_is_continued_as_it_advises(tmp_path, capsys, labe
 def test_a_resumed_run_equals_one_that_never_stopped_bit_for_bit(finished, digits, tmp_path):
     folder = tmp_path / "run"
     first = run_here("--data-dir", digits, "--epochs", 1, "--hidden", 32, 16, "--out", folder)
-    second = run("--resume", "--epochs", 3, "--out", folder)
+    second = run_here("--resume", "--epochs", 3, "--out", folder, pictures=True)
     assert (first.returncode, second.returncode, second.stderr) == (0, 0, "")
     assert second.stdout.startswith(f"Continuing after 1 epoch on digits from {digits}: ")
     assert "epoch 1/3" not in second.stdout

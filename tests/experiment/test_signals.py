@@ -234,6 +234,7 @@ def test_a_closed_pipe_is_reported_once(digits, tmp_path):
 
 
 @posix
+@pytest.mark.slow
 def test_a_terminal_with_few_characters_and_a_closed_stderr_do_not_stop_a_run(digits, tmp_path):
     odd = tmp_path / "größe-σ"
     line = command("--data-dir", digits, "--epochs", 1, "--hidden", 8, "--out", odd)
