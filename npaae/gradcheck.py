@@ -335,6 +335,10 @@ class _Probe:
 
     def _best(self, displacement: Array) -> _Look:
         """The derivative along a displacement, at the best of several steps."""
+
+        def along_line(place: float) -> float:
+            return self._attempt(self.x + place * displacement)
+
         looks = [now := self._look(displacement, 1.0)]
         rounding_dominates = now is not None and now.spread <= now.rounding
         for step in LONGER if rounding_dominates else (*SHORTER, *LONGER):
@@ -358,7 +362,7 @@ class _Probe:
             best = tried[i]
             treads = [(shorter, best) for shorter in tried[:i] if shorter.is_tread(best)]
             risers = [(best, longer) for longer in tried[i:] if best.is_tread(longer)]
-            if any(self._is_staircase(displacement, *pair) for pair in treads[-1:] + risers):
+            if any(_is_staircase(along_line, *pair) for pair in treads[-1:] + risers):
                 raise InvalidInput("f must compute in float64 throughout, got a staircase")
             if not treads:
                 break
@@ -396,23 +400,6 @@ class _Probe:
         rounding = inf if is_lost else (of_f + of_x * slope) / step
         return _Look(claimed, both, spread, rounding, slope, gaps, step)
 
-    def _is_staircase(self, displacement: Array, tread: _Look, longer: _Look) -> bool:
-        """Whether f rises in jumps along a longer step, at which it is steeper than on a tread.
-
-        If it rises at kinks, it has another slope than the tread at most places in between, which
-        is the same for two lengths. Otherwise it has the tread's slope there, or a jump.
-        """
-        rise, slopes = abs(longer.numerical - tread.numerical), []
-        for place in (2 * (GOLDEN * np.arange(1, 10) % 1) - 1) * longer.step:
-            for length in (tread.step, GOLDEN * tread.step):
-                ends = [self.x + (place + side * length) * displacement for side in (1, -1)]
-                right, left = map(self._attempt, ends)
-                slopes.append((right - left) / (2 * length))
-        wide, narrow = np.array(slopes[::2]), np.array(slopes[1::2])
-        is_slope = np.abs(wide - narrow) < 0.25 * rise
-        is_other = np.abs(wide - tread.numerical) > 0.25 * rise
-        return bool(np.median(is_slope & is_other) == 0)
-
     def _crossed(self, points: list[Array]) -> bool:
         """Whether, according to `pattern`, a kink lies between x and one of the points."""
         if self.pattern is None:
@@ -428,6 +415,22 @@ def _jumps(looks: list[_Look]) -> bool:
     rounding = min(look.rounding * look.step for look in looks)
     is_high = least > STAIR / (8 * EPSILON) * rounding
     return len(looks) == 3 and bool((is_same & is_high).any())
+
+
+def _is_staircase(f: Callable[[float], float], tread: _Look, longer: _Look) -> bool:
+    """Whether f rises in jumps along a longer step, at which it is steeper than on a tread.
+
+    If it rises at kinks, it has another slope than the tread at most places in between, which is
+    the same for two lengths. Otherwise it has the tread's slope there, or a jump.
+    """
+    rise, slopes = abs(longer.numerical - tread.numerical), []
+    for place in (2 * (GOLDEN * np.arange(1, 10) % 1) - 1) * longer.step:
+        for length in (tread.step, GOLDEN * tread.step):
+            slopes.append((f(place + length) - f(place - length)) / (2 * length))
+    wide, narrow = np.array(slopes[::2]), np.array(slopes[1::2])
+    is_slope = np.abs(wide - narrow) < 0.25 * rise
+    is_other = np.abs(wide - tread.numerical) > 0.25 * rise
+    return bool(np.median(is_slope & is_other) == 0)
 
 
 @contextmanager

@@ -199,6 +199,46 @@ def test_the_rounding_of_large_terms_that_cancel_is_not_a_staircase(seed):
     assert elementwise(lambda x: np.tanh(6 * x).sum(), x, 6 / np.cosh(6 * x) ** 2) < RIGHT
 
 
+def look(numerical, step):
+    return gradcheck._Look(numerical, numerical, 0.0, 0.0, abs(numerical), (0.0, 0.0), step)
+
+
+def test_a_staircase_is_looked_for_at_nine_places_all_along_the_longer_step():
+    ends = []
+    gradcheck._is_staircase(lambda place: ends.append(place) or 0.0, look(-2.0, 0.5), look(2.0, 16))
+    ends = np.reshape(ends, (9, 2, 2))  # of places, lengths, right and left
+    np.testing.assert_allclose((ends[..., 0] - ends[..., 1]) / 2, [[0.5, 0.309017]] * 9, rtol=1e-6)
+    centres = ends.mean(axis=2)
+    np.testing.assert_allclose(centres[:, 0], centres[:, 1])
+    gaps = np.diff(np.sort([-16, *centres[:, 0], 16]))
+    assert 0.1 * 32 / 10 < gaps.min() <= gaps.max() < 2 * 32 / 10
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "places", "expected"),
+    [
+        (-1.2, -1.2, 9, True),  # on the tread, whose slope is -2, to a quarter of the rise of 4
+        (-0.8, -0.8, 9, False),
+        (-3.2, -3.2, 9, False),
+        (0.0, 0.8, 9, False),  # the same slope for two lengths, to a quarter of the rise
+        (0.0, 1.2, 9, True),
+        (0.0, -1.2, 9, True),
+        (0.0, 0.0, 5, False),  # at most places
+        (0.0, 0.0, 4, True),
+    ],
+)
+def test_kinks_have_another_slope_than_the_tread_at_most_places(wide, narrow, places, expected):
+    """Around each place, f has one slope between two near points, and another between two far."""
+    ends = []
+    gradcheck._is_staircase(lambda place: ends.append(place) or 0.0, look(-2.0, 0.5), look(2.0, 16))
+    slopes = np.full((9, 2), -2.0)
+    slopes[:places] = wide, narrow
+    lengths = np.array([0.5, 0.5 * gradcheck.GOLDEN])
+    values = np.stack([slopes * lengths, -slopes * lengths], axis=2).ravel()
+    f = dict(zip(ends, values, strict=True)).__getitem__
+    assert gradcheck._is_staircase(f, look(-2.0, 0.5), look(2.0, 16)) == expected
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_kinks_on_both_sides_of_the_point_are_not_a_staircase(seed):
     rng = np.random.default_rng(seed)
