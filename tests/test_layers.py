@@ -195,6 +195,14 @@ def test_without_inputs_the_parameters_have_the_same_gradient(trained_once):
     np.testing.assert_array_equal(gradient, expected)
 
 
+def test_a_nested_network_computes_no_gradient_that_nobody_needs(rng, monkeypatch):
+    network = Sequential([perceptron(np, (3, 4), 0.0, float), ReLU(np)])
+    network.initialise(rng)
+    y, caches = network.forward(rng.standard_normal((5, 3)))
+    monkeypatch.delattr(Dense, "backward")
+    assert network.backward(y, caches, inputs=False) is None
+
+
 def test_every_parameter_of_a_perceptron_has_the_type_asked_for():
     network = perceptron(np, (3, 4, 2), 0.5, np.float32)
     parameters = [getattr(layer, name) for _, layer, name in named_parameters(network)]
