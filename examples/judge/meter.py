@@ -10,8 +10,9 @@ judge asks for all digits and limits two counts:
 Complex, long and large integer numbers, with which two points suffice, are refused.
 
 For this a file is rewritten before it is compiled. Every value that an expression has is handed to
-a `Meter`, whether a variable keeps it or not, and compiled functions are replaced where they are
-read. The meter runs beside the student's code and is as safe as the fences around it: see `worker`.
+a `Meter`, whether a variable keeps it or not, and functions of NumPy and other compiled ones are
+replaced where they are imported or read. The meter runs beside the student's code and is as safe as
+the fences around it: see `worker`.
 """
 
 import ast
@@ -67,7 +68,11 @@ class Meter:
             raise PermissionError(f"{value.__name__} must be used as {value.__name__}.something")
         if issubclass(kind, INTERNAL) or (value is kind and issubclass(kind, MAKERS)):
             raise PermissionError(f"a {kind.__name__} must not be used in homework")
-        return self._counting(value) if isinstance(value, COMPILED) else value
+        return self._counting(value) if _is_of_library(value) else value
+
+    def imported(self, value: Any) -> Any:
+        """What a `from … import` gives; a module may come so, because its members are seen."""
+        return value if isinstance(value, types.ModuleType) else self.seen(value)
 
     def owner(self, value: Any, name: str) -> Any:
         """What an attribute is taken of."""
@@ -103,9 +108,9 @@ class Meter:
     def _counting(self, function: Any) -> Callable[..., Any]:
         owner = getattr(function, "__self__", None)  # math of math.exp, and np.exp of np.exp.outer
         note: Callable[..., None] | None = None
-        if any(one is power for one in (function, owner) for power in POWERS):
+        if any(function is power for power in POWERS):
             note = self._raised
-        elif owner is math or any(map(_is_transcendental, (function, owner))):
+        elif owner is math or any(map(_is_evaluation, (function, owner))):
             note = self._evaluated
         elif function.__name__ in INSIDE or getattr(function, "__module__", "") == "numpy.linalg":
 
@@ -117,14 +122,26 @@ class Meter:
                 arguments = _plain(arguments)
                 named = {name: _plain(value) for name, value in named.items()}
                 note(*arguments, **named)
-            return self.computed(function(*arguments, **named))
+            value = function(*arguments, **named)
+            if value is None:  # it has changed an argument
+                self.computed(arguments)
+            return self.computed(value)
 
         return counting
 
 
-def _is_transcendental(function: Any) -> bool:
+def _is_of_library(value: Any) -> bool:
+    """Whether a function is compiled, or is one of NumPy that is written in Python."""
+    if isinstance(value, types.FunctionType | types.MethodType):
+        return str(value.__module__).startswith("numpy")
+    return isinstance(value, COMPILED)
+
+
+def _is_evaluation(function: Any) -> bool:
     """Whether a function of NumPy is not arithmetic: it has no version for integers or times."""
-    return isinstance(function, ufunc) and not {*"?bhilqm"} & {t[0] for t in function.types}
+    if not isinstance(function, ufunc):
+        return False
+    return function is np.power or not {*"?bhilqm"} & {t[0] for t in function.types}
 
 
 def _size(value: Any) -> int:
@@ -143,7 +160,7 @@ def _plain(value: Any) -> Any:
 
 def _numbers(value: Any) -> Iterator[float]:
     if isinstance(value, ndarray):
-        yield from map(float, ndarray.tolist(ndarray.ravel(value)))
+        yield from map(float, asarray(value).ravel().tolist())
     elif isinstance(value, float | int | generic):
         yield float(value)
     elif type(value) is tuple:
@@ -192,6 +209,11 @@ class _Hooks(ast.NodeTransformer):
                 return self.visit(node)
         return node
 
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> list[ast.stmt]:
+        """The import, and a line for each name that hands what it stands for to the meter."""
+        names = [] if node.module == "__future__" else [a.asname or a.name for a in node.names]
+        return [node, *(_assigned(name, node) for name in names if name != "*")]
+
     def visit_match_case(self, node: ast.match_case) -> ast.AST:
         """But for the pattern, which may not hold a call."""
         node.guard = node.guard and self.visit(node.guard)
@@ -199,6 +221,11 @@ class _Hooks(ast.NodeTransformer):
         return node
 
 
-def _hook(method: str, place: ast.expr, *arguments: ast.expr) -> ast.expr:
+def _assigned(name: str, place: ast.stmt) -> ast.stmt:
+    value = _hook("imported", place, ast.Name(name, ast.Load()))
+    return ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], value), place)
+
+
+def _hook(method: str, place: ast.expr | ast.stmt, *arguments: ast.expr) -> ast.expr:
     meter = ast.Attribute(ast.Name(NAME, ast.Load()), method, ast.Load())
     return ast.copy_location(ast.Call(meter, list(arguments), []), place)

@@ -145,6 +145,7 @@ class Sandbox:
             and set(state) == set(options.get("back", ()))
             and all(_like(state[name], sent[name]) for name in sent.keys() & state.keys())
             and isinstance(rebound, list)
+            and all(isinstance(name, str) for name in rebound)
             and isinstance(generators, list)
         )
         if not is_answer:
