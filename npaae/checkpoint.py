@@ -28,7 +28,7 @@ import numpy as np
 from . import checks
 from .backend import HostArray, array_module, to_host
 from .errors import BadFile, CannotWrite, InvalidInput, one_line
-from .formats import blaming, opened
+from .formats import NPY, blaming, npy_header, opened
 from .layers import parts
 from .optim import Adam
 from .priors import Prior, from_config
@@ -129,11 +129,10 @@ def _members(file: BinaryIO) -> dict[str, HostArray]:
 def _array(name: str, content: bytes) -> HostArray:
     """The array in the content of an .npy file, without a copy."""
     file = io.BytesIO(content)
-    if file.read(8) != b"\x93NUMPY\x01\x00":
+    if file.read(4) != NPY:
         raise ValueError(f"its {name} is not an array")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    array = np.frombuffer(content, dtype, offset=file.tell())
-    return array.reshape(shape, order="F" if fortran else "C")
+    dtype, shape, order = npy_header(file)
+    return np.frombuffer(content, dtype, offset=file.tell()).reshape(shape, order=order)
 
 
 def _check_size(kind: Any, config: Mapping[str, Any], size: int) -> None:

@@ -21,12 +21,13 @@ from .backend import HostArray
 from .errors import BadFile, one_line
 
 LARGEST_ARRAY = 2**30  # bytes; the largest file of the MNIST family has half of that
+NPY = b"\x93NUM"  # how an .npy file begins
 _PIECE = 2**20
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _KINDS = "biufUS"  # of NumPy's types that are plain numbers or text
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     order: Any = "C"
@@ -124,17 +125,17 @@ def _unzipped(path: str | os.PathLike[str], member: str) -> Iterator[Any]:
             yield file
 
 
-def _header(file: Any, name: str) -> _Header:
+def _header(file: Any, name: str) -> Header:
     """Read the header of an IDX or .npy file, up to the first element."""
     start = file.read(4)
-    if start == b"\x93NUM":
-        header = _npy_header(file)
+    if start == NPY:
+        header = npy_header(file)
     elif len(start) == 4 and start[:2] == b"\0\0" and start[2] in _IDX_TYPES:
         sizes = file.read(4 * start[3])
         if len(sizes) < 4 * start[3]:
             raise BadFile(f"{name} is damaged: it ends inside its header")
         shape = tuple(np.frombuffer(sizes, ">u4").tolist())
-        header = _Header(np.dtype(_IDX_TYPES[start[2]]), shape)
+        header = Header(np.dtype(_IDX_TYPES[start[2]]), shape)
     else:
         raise BadFile(f"{name} is not an IDX or .npy file: it begins with {start!r}")
     dtype, shape, _ = header
@@ -150,11 +151,18 @@ def _header(file: Any, name: str) -> _Header:
     return header
 
 
-def _npy_header(file: Any) -> _Header:
+def npy_header(file: Any) -> Header:
+    """Read the header of an .npy file, from behind its first four bytes, which are NPY.
+
+    Raises ValueError, or another error of NumPy's, if it is damaged.
+    """
     if file.read(4) != b"PY\x01\x00":  # others have headers of any length, for structured types
         raise ValueError("it has a version of the .npy format that plain arrays do not use")
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-    return _Header(dtype, shape, "F" if fortran_order else "C")
+    try:
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+    except MemoryError as error:  # of Python's parser, whose stack is small
+        raise ValueError("its header is nested too deeply") from error
+    return Header(dtype, shape, "F" if fortran_order else "C")
 
 
 def opened(path: str | os.PathLike[str]) -> BinaryIO:

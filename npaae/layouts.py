@@ -32,7 +32,8 @@ _WORDS = {  # also two of them in one, as in "xtrain" and "trainImages"
     for (a, part), (b, content) in product(_PARTS.items(), _CONTENTS.items())
     for word in (a + b, b + a)
 }
-_IDX = r"[-_.]idx\d[-_.](?:ubyte|byte|short|int|float|double)(?:\.gz)?"
+_TYPE = r"[-_.](?:ubyte|byte|short|int|float|double)"  # as the authors of MNIST spell it
+_IDX = rf"(?:[-_.]idx\d?(?:{_TYPE})?|[-_.]ubyte)(?:\.gz)?"
 _FILE = re.compile(rf"(.+?)(?:({_IDX})|\.np[yz])", re.I)  # its groups: the stem, and IDX's ending
 _LEVELS = 3  # of folders: torchvision's files lie in root/MNIST/raw
 _NAMELESS = ("raw", "gzip", "")  # folders inside a folder that is named after the data
@@ -106,8 +107,10 @@ def _sets_with(file: Path) -> list[Set]:
         return grouped(folder, own)
     around: list[Set] = []
     if any(folder.joinpath(*one.place) != file for one in own):
-        found, same = grouped(folder, _found(folder, [*_files(folder)])), _unpacked(file)
-        around = [one for one in found if any(_unpacked(a.file) == same for a in one.arrays)]
+        prefix, same = _meaning(file.name)[0], _one_name(file)
+        akin = [other for other in _files(folder) if _meaning(other.name)[0] == prefix]
+        found = grouped(folder, _found(folder, akin))
+        around = [one for one in found if any(_one_name(a.file) == same for a in one.arrays)]
     if is_archive(file) and not any(("train", "images") in by_role(one) for one in around):
         return grouped(file, _found(file, [file])) or around  # its name, test.npz, means nothing
     return around
@@ -120,7 +123,7 @@ def _found(root: Path, files: Sequence[Path]) -> list[Entry]:
     contradicts another array inside. A part alone means its images; no part means training.
     """
     found = []
-    for file in {_unpacked(file): file for file in files if _FILE.fullmatch(file.name)}.values():
+    for file in {_one_name(file): file for file in files if _FILE.fullmatch(file.name)}.values():
         inside = members(file) if is_archive(file) else [None]
         for member in inside:
             path = (*file.relative_to(root).parts, *([] if member is None else [member]))
@@ -205,8 +208,13 @@ def unused(chosen: Set, parts: Sequence[str]) -> list[str]:
     ]
 
 
-def _unpacked(file: Path) -> Path:
-    return file.with_name(file.name.removesuffix(".gz"))
+def _one_name(file: Path) -> Path:
+    """What an IDX file has in common with its copies: gzipped, dotted, in a folder of its name."""
+    match = _FILE.fullmatch(file.name)
+    if not (match and match[2]):
+        return file
+    ending = re.sub("[-_.]", "-", match[2].lower().removesuffix(".gz"))
+    return _folder(file) / f"{match[1]}{ending}"
 
 
 def is_archive(file: Path) -> bool:

@@ -153,6 +153,7 @@ BAD_ARRAYS = {
     "a promised GiB": npy(shape=(2**30,)) + bytes(9),
     "more than it declares": npy(shape=(3,)) + bytes(2**27),
     "a header of the second version": b"\x93NUMPY\x02\0" + b"\xff" * 4 + bytes(2**27),
+    "a header that Python cannot parse": b"\x93NUMPY\x01\0\x28\x23" + b"-" * 9_000,
     "no header": b"\x93NUMPY\x01\0" + b"\xff" * 2 + b"(" * 60_000,
     "nothing": b"",
     "another format": b"PK",

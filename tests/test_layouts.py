@@ -98,12 +98,31 @@ def test_names_above_the_path_do_not_count(tmp_path):
         assert "held out" in data.load(path).source
 
 
-def test_a_file_that_is_there_gzipped_too_is_one_file(tmp_path):
-    for pack in (True, False):
-        idx_layout("train-", "t10k-", pack=pack)(tmp_path, some_images())
+@pytest.mark.parametrize("ending", ["-idx3-ubyte", ".idx3-ubyte", ".idx3", ".idx", ".ubyte"])
+def test_an_idx_file_has_one_of_several_endings(tmp_path, ending):
+    (tmp_path / f"train-images{ending}").write_bytes(idx(some_images().train_images))
+    assert len(data.load(tmp_path).train_images) == 10
+
+
+COPIES = {
+    "gzipped": idx_layout("train-", "t10k-", pack=True),
+    "Kaggle's folders": idx_layout("train-", "t10k-", nested=True),
+}
+
+
+@pytest.mark.parametrize("write", COPIES.values(), ids=COPIES)
+def test_a_file_that_is_there_in_two_guises_is_one_file(tmp_path, write):
+    write(tmp_path, some_images())
+    idx_layout("train.", "t10k.")(tmp_path, some_images())
     assert_holds(data.load(tmp_path), some_images())
-    for file in tmp_path.iterdir():
+    for file in (path for path in tmp_path.rglob("*") if path.is_file()):
         assert_holds(data.load(file), some_images())
+
+
+def test_what_lies_beside_a_file_and_does_not_belong_to_it_need_not_be_whole(tmp_path):
+    kmnist(tmp_path, some_images())
+    (tmp_path / "other.npz").write_bytes(b"half a download")
+    assert_holds(data.load(tmp_path / "kmnist-train-imgs.npz"), some_images())
 
 
 def test_arrays_that_are_left_out_are_named(tmp_path):
