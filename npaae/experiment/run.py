@@ -34,6 +34,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -221,14 +222,15 @@ class Run:
         """Say how the run ends, and draw it if it has been stopped."""
         if kind is None:
             elapsed = time.perf_counter() - self._start
-            spent = f"{elapsed:.0f} s, {self._drawing_seconds:.1f} s of it drawing"
+            spent = f"{elapsed:.1f} s, {self._drawing_seconds:.1f} s of it drawing"
             print(f"{self._epochs_done()} in {spent}. Results are in {self.folder}")
             return
         stopped = issubclass(kind, STOPPED)
         if not (self.history or stopped or self.resume):
             say("Stopped before the end of an epoch; nothing is kept")
             return
-        go_on = f"; continue with --resume --out {self.folder}{self._whose_data()}"
+        out = shlex.quote(self.folder.as_posix())  # for a shell, PowerShell included
+        go_on = f"; continue with --resume --out {out}{self._whose_data()}"
         results = f"{self.folder}{'' if issubclass(kind, Diverged) else go_on}"
         say(f"Stopped after {self._epochs_done()}. Results are in {results}")
         if stopped:
@@ -396,8 +398,8 @@ def _described(dataset: data.Dataset) -> str:
     *height, width = dataset.train_images.shape[1:]
     if not height:
         size = dataset.image_size
-        drawn = f"as {size[0]} × {size[1]} images" if size else "by their codes only"
-        text += f", rows of {width} drawn {drawn}"
+        drawn = f"drawn as {size[0]} × {size[1]} images" if size else "not drawn as images"
+        text += f", rows of {width} {drawn}"
     return text
 
 

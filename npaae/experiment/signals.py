@@ -54,7 +54,8 @@ def _ending() -> Iterator[None]:
     except OSError as error:
         _fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
     except MemoryError as error:
-        _fail(f"out of memory{f' ({error})' if str(error) else ''}; make the model smaller")
+        what = f" ({error})" if str(error) else ""
+        _fail(f"out of memory{what}; make the model or the data smaller")
     except KeyboardInterrupt as stop:
         _flush()
         sys.exit(128 + _number(stop))

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -98,7 +99,7 @@ def test_a_log_says_where_the_results_are_and_has_one_line_per_epoch(finished):
     assert first.endswith(f"300 images, 100 to test, 10 labels. Results go to {finished[0]}")
     pattern = r"epoch \d/3  reconstruction 0\.\d{4}  discriminator \d\.\d{4}  generator \d.*"
     assert [bool(re.fullmatch(pattern, line)) for line in epochs] == [True] * 3
-    drawing = r"3 epochs in \d+ s, \d+\.\d s of it drawing\. Results are in .*"
+    drawing = r"3 epochs in \d+\.\d s, \d+\.\d s of it drawing\. Results are in .*"
     assert re.fullmatch(drawing, last)
 
 
@@ -370,23 +371,24 @@ def test_data_that_were_put_into_an_archive_are_the_same_data(tmp_path, images):
 @pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize("labels", [None, np.arange(40) % 3])
 def test_a_run_of_any_data_set_is_continued_as_it_advises(tmp_path, capsys, labels):
-    """By `mnist.py`, and data in memory from an archive of them."""
+    """By `mnist.py`, and data in memory from an archive of them; a shell can read the advice."""
+    folder = tmp_path / "my run"
     dataset = npaae.data.dataset(IMAGES, labels, name="mine")
     model = npaae.AdversarialAutoencoder(hidden=(4,), visible=12)
-    a_run = Run(tmp_path / "run", "an idea", model, dataset, epochs=2, batch_size=10)
+    a_run = Run(folder, "an idea", model, dataset, epochs=2, batch_size=10)
     tested = {"test_images": dataset.test_images, "epochs": 1}
     with suppress(KeyboardInterrupt), a_run as run:
         run.record(next(npaae.train(model, dataset.train_images, **tested)))
         raise KeyboardInterrupt
-    advice = f"--resume --out {tmp_path / 'run'} --data-dir "
+    advice = f"--resume --out '{folder.as_posix()}' --data-dir "
     assert advice in capsys.readouterr().out
     kinds = ("x_train", "y_train", "x_test", "y_test")
     arrays = {kind: array for kind, array in zip(kinds, dataset, strict=False) if array is not None}
     np.savez(tmp_path / "mine.npz", **arrays)
-    again = (*advice.split(), tmp_path / "mine.npz", "--epochs", 2)
+    again = (*shlex.split(advice), tmp_path / "mine.npz", "--epochs", 2)
     assert run_here(*again).returncode == 0
-    assert saved_model(tmp_path / "run").epoch == 2
-    assert files(tmp_path / "run") == FILES
+    assert saved_model(folder).epoch == 2
+    assert files(folder) == FILES
 
 
 def test_a_resumed_run_equals_one_that_never_stopped_bit_for_bit(finished, digits, tmp_path):
