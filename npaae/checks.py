@@ -102,6 +102,9 @@ def _number(value: Any) -> float:
 
 def host_array(name: str, values: Any) -> HostArray:
     """`np.asarray(values)`; raises InvalidInput for masked values, or no array of them."""
+    if fields := getattr(values, "_fields", None):  # of a named tuple, such as a Dataset
+        kind = type(values).__name__
+        raise InvalidInput(f"{name} must be an array, got a {kind}; pass its {' or '.join(fields)}")
     pieces = values if isinstance(values, (list, tuple)) else [values]
     if any(isinstance(p, np.ma.MaskedArray) and b"\1" in p.mask.tobytes() for p in pieces):
         raise InvalidInput(f"{name} must have no masked values; fill them with .filled(…)")
@@ -113,6 +116,22 @@ def host_array(name: str, values: Any) -> HostArray:
         kind = type(values).__name__
         reason = one_line(error)
         raise InvalidInput(f"{name} must be a NumPy array, got {kind} ({reason})") from error
+
+
+def label_remedy(shape: tuple[int, ...], dtype: np.dtype[Any], n: int) -> str:
+    """The end of a message on labels of this shape and type, if n of them were expected."""
+    if len(shape) == 2 and shape[0] == n:
+        one_hot = shape[1] > 1
+        return f"; {'.argmax(axis=1) makes labels of one-hot rows' if one_hot else 'use .ravel()'}"
+    if shape != (n,):
+        return ""
+    remedies = {
+        **dict.fromkeys("bf", ".astype(int)"),
+        "O": ".astype(int) or .astype(str)",
+        **dict.fromkeys("ST", ".astype(str)"),
+        "U": "np.unique(labels, return_inverse=True)[1]",
+    }
+    return f"; convert them with {remedies[dtype.kind]}" if dtype.kind in remedies else ""
 
 
 _non_negative_integer, _positive_integer = partial(integer, least=0), partial(integer, least=1)

@@ -26,8 +26,8 @@ import numpy as np
 from . import layouts
 from .backend import HostArray
 from .checkpoint import replacing
-from .checks import host_array
-from .errors import BadFile, InvalidInput, Unavailable, one_line
+from .checks import host_array, label_remedy
+from .errors import BadFile, InvalidInput, Unavailable, one_line, printable
 from .formats import members, stored
 from .formats import read_idx as read_idx  # part of the public interface
 from .images import checked_rows, image_shape, require_pixels, training_rows
@@ -135,7 +135,7 @@ def load(path: str | os.PathLike[str]) -> Dataset:
     if len(left_out) > 8:
         left_out[8:] = [f"{len(left_out) - 8:,} others"]
     without = f", without {', '.join(left_out)}" if left_out else ""
-    return made._replace(source=f"{made.source}{without}")
+    return made._replace(source=printable(f"{made.source}{without}"))
 
 
 def dataset(
@@ -186,8 +186,9 @@ def dataset(
                 label_names = published.label_names
     source = f"{name if path is None else f'{name} from {path}'}{held_out}"
     return Dataset(
-        train_images, train_labels, test_images, test_labels, label_names, source, name, path
-    )
+        train_images, train_labels, test_images, test_labels,
+        label_names, printable(source), printable(name), path,
+    )  # fmt: skip
 
 
 def usable(dataset: Dataset, visible: int) -> Dataset:
@@ -224,7 +225,7 @@ def usable(dataset: Dataset, visible: int) -> Dataset:
     path = None if dataset.path is None else Path(dataset.path)
     return Dataset(
         train_images, train_labels, test_images, test_labels,
-        label_names, str(dataset.source), str(dataset.name), path,
+        label_names, printable(str(dataset.source)), printable(str(dataset.name)), path,
     )  # fmt: skip
 
 
@@ -281,12 +282,10 @@ def _checked_labels(labels: Any, images: Any) -> Any:
     if array.shape == (len(images), 1):
         array = array[:, 0]
     if array.shape != (len(images),) or array.dtype.kind not in "biuU":
-        types = {"f": "(int)", "O": "(int) or .astype(str)", "S": "(str)", "T": "(str)"}
-        kind = types.get(array.dtype.kind)
-        remedy = f"; convert them with .astype{kind}" if kind else ""
         raise InvalidInput(
             f"labels must be {len(images)} integers or texts, one for each image, "
-            f"got {array.dtype} {array.shape}{remedy}"
+            f"got {array.dtype} {array.shape}"
+            f"{label_remedy(array.shape, array.dtype, len(images))}"
         )
     if array.dtype.kind == "U":
         return array
@@ -321,9 +320,7 @@ def _read_part(arrays: Mapping[tuple[str, str], layouts.Entry], part: str) -> tu
     origins = [(8,)] if place.idx else []  # QMNIST: class, then its origin
     if labels.shape[:1] != (n,) or columns not in [(), (1,), *origins]:
         rule = f"labels must be one for each of {n} images, got shape {labels.shape}"
-        one_hot = len(columns) == 1 and labels.shape[0] == n
-        remedy = "; .argmax(axis=1) makes labels of one-hot rows" if one_hot else ""
-        raise BadFile(f"{labels.name}: {rule}{remedy}")
+        raise BadFile(f"{labels.name}: {rule}{label_remedy(labels.shape, labels.dtype, n)}")
     values = labels.read()
     return images.read(), values[:, 0] if columns else values
 

@@ -39,6 +39,7 @@ def require_pixels(dtype: np.dtype[Any]) -> None:
         remedies = {
             "b": "; convert them with .astype(np.float32)",
             "i": "; convert 0 … 255 with .astype(np.uint8), or divide by the highest value",
+            "U": "; npaae.data.load reads images from a file or a folder",
         }
         remedy = remedies.get(dtype.kind.replace("u", "i"), "")
         raise InvalidInput(f"images must be uint8, or floats in [0, 1], got {dtype}{remedy}")
@@ -52,6 +53,11 @@ def as_rows(images: Array, visible: int) -> Array:
     backend. Raises InvalidInput for anything else.
     """
     require_pixels(images.dtype)
+    if images.ndim and images.shape[0] > 1 and prod(images.shape) == visible:
+        raise InvalidInput(
+            f"images must have a first axis that counts them, got shape {images.shape}; "
+            "make it with images[None] if this is a single image"
+        )
     if (size := prod(image_shape(images.shape))) != visible:
         raise InvalidInput(
             f"images must have {visible} pixels each to fit the model, got shape {images.shape}; "
@@ -70,18 +76,18 @@ def checked_rows(images: Any, visible: int) -> HostArray:
         return rows
     low, high = float(rows.min()), float(rows.max())  # NaN if any pixel is
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        found = f"{low:g} to {high:g}"
         if low >= 0 and 1 < high <= 255:
-            remedy = f"; divide by {255 if high > 127 else high:g}"
+            remedy = f"divide by {255 if high > 127 else high:g}"
         elif np.isfinite((low, high)).all():
             remedy = (
-                ", which the binary cross-entropy needs; scale them with "
-                "(x - x.min()) / (x.max() - x.min())"
+                "scale them with (x - x.min()) / (x.max() - x.min()), because the binary "
+                "cross-entropy needs that range"
             )
         else:
-            remedy = ", without NaN and infinity"
-        raise InvalidInput(
-            f"images must be uint8, or floats in [0, 1], got {low:g} to {high:g}{remedy}"
-        )
+            found = "NaN" if np.isnan(low) else "infinity"
+            remedy = "fill in these pixels, or leave out their images"
+        raise InvalidInput(f"images must be uint8, or floats in [0, 1], got {found}; {remedy}")
     return rows if low >= 0 and high <= 1 else rows.clip(0, 1)
 
 

@@ -51,6 +51,8 @@ class Records(Iterator[Record]):
     discards it without a warning.
     """
 
+    _unread = False  # of an unfinished copy too, because a generator cannot be copied
+
     def __init__(self, epochs: PythonGenerator[Record, None, None], left: int) -> None:
         self._epochs, self._left, self._unread = epochs, left, left > 0
 
@@ -138,6 +140,7 @@ def _checked_labels(model: AdversarialAutoencoder, labels: Any, n: int) -> Array
     if array.shape != (n,) or array.dtype.kind not in WHOLE:
         raise InvalidInput(
             f"labels must be {n} integers, one for each image, got {array.dtype} {array.shape}"
+            f"{checks.label_remedy(array.shape, array.dtype, n)}"
         )
     low, high = int(array.min()), int(array.max())
     if low < -1 or high >= model.label_count:

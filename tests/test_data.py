@@ -209,7 +209,7 @@ REFUSED = {  # arrays of an archive, and what the sentence says
     "integers": ({"x_train": np.zeros((6, 4, 4), int)}, r"astype\(np\.uint8\)"),
     "0 to 255": ({"x_train": np.full((6, 4, 4), 255.0)}, "divide by 255"),
     "standardised": ({"x_train": np.linspace(-2, 2, 96).reshape(6, 4, 4)}, "scale them"),
-    "NaN": ({"x_train": np.full((6, 4, 4), np.nan)}, "without NaN"),
+    "NaN": ({"x_train": np.full((6, 4, 4), np.nan)}, "got NaN"),
     "text": ({"x_train": np.array(["a"] * 6)}, "uint8, or floats"),
     "a number": ({"x_train": np.uint8(3)}, "shape"),
     "no images": ({"x_train": np.zeros((0, 4, 4), np.uint8)}, "n at least 1"),

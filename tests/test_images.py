@@ -1,5 +1,7 @@
 """Images of a user: what becomes rows of pixels, and what is refused."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import pytest
 
@@ -33,16 +35,27 @@ def test_pixels_outside_their_range_or_of_another_type_are_refused(pixel):
         checked_rows(np.full((2, 9), pixel), 9)
 
 
+class Images(NamedTuple):
+    train: Any
+    test: Any
+
+
 REMEDIES = [
     (np.zeros((1797, 64), np.uint8), "visible=64"),
     (np.zeros((2, 9), np.int64), r"\.astype\(np\.uint8\)"),
     (np.zeros((2, 9), bool), r"\.astype\(np\.float32\)"),
     (np.full((2, 9), 255.0), "divide by 255"),
     (np.full((2, 9), 16.0), "divide by 16"),
-    (np.linspace(-2, 2, 18).reshape(2, 9), "cross-entropy.*scale"),
+    (np.linspace(-2, 2, 18).reshape(2, 9), "scale.*cross-entropy"),
     (np.zeros((2, 3, 3, 3), np.uint8), r"\.mean\(axis=3\)"),
     (np.zeros((2, 3, 3, 4), np.uint8), r"\.mean\(axis=3\)"),
     (np.zeros((2, 3, 9, 1), np.uint8), "visible=27"),
+    (np.zeros((3, 3), np.uint8), r"images\[None\]"),
+    (np.zeros(9), r"images\[None\]"),
+    (np.full((2, 9), np.nan), "got NaN; fill"),
+    (np.full((2, 9), -np.inf), "got infinity; fill"),
+    ("mine.npz", r"npaae\.data\.load"),
+    (Images(np.zeros((2, 9)), None), "got a Images; pass its train or test"),
 ]
 
 

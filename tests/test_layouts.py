@@ -131,6 +131,14 @@ def test_arrays_that_are_left_out_are_named(tmp_path):
     assert data.load(path).source.endswith("npz, without val_images, val_labels, ids, names")
 
 
+def test_what_a_name_could_do_to_a_terminal_is_escaped(tmp_path):
+    folder = tmp_path / "\x9b2Jmine"
+    folder.mkdir()
+    np.savez(folder / "x.npz", x_train=some_images().train_images, **{"\x1b[2J\n": 1})
+    for dataset in (data.load(folder), data.usable(data.load(folder)._replace(name="\x1b"), 20)):
+        assert (dataset.source + dataset.name).isprintable()
+
+
 def test_of_many_arrays_that_are_left_out_some_are_named(tmp_path):
     others = {f"mean_{i}": i for i in range(100)}
     np.savez(tmp_path / "mine.npz", images=some_images().train_images, **others)

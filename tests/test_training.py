@@ -1,3 +1,4 @@
+import copy
 import time
 
 import numpy as np
@@ -70,6 +71,13 @@ def test_training_that_nobody_reads_warns_that_nothing_was_trained(small_model, 
 @pytest.mark.parametrize("use", [next, list, npaae.training.Records.close])
 def test_training_that_is_read_or_closed_does_not_warn(small_model, images, use):
     use(npaae.train(small_model(), images, epochs=2))
+
+
+def test_records_cannot_be_copied_and_the_attempt_leaves_no_trace(small_model, images):
+    records = npaae.train(small_model(), images, epochs=2)
+    with pytest.raises(TypeError):
+        copy.deepcopy(records)
+    assert len(list(records)) == 2
 
 
 def test_the_length_is_the_number_of_records_left(small_model, images):
@@ -257,10 +265,16 @@ def test_bad_arguments_are_refused_at_the_call_by_name(
     [
         ({}, [0] * 25, "got labels with classes=0"),
         (CLASSES, None, "got no labels with classes=3"),
+        (CLASSES, np.eye(25), r"\.argmax\(axis=1\) .*"),
+        (CLASSES, [[1]] * 25, r"use \.ravel\(\)"),
+        (CLASSES, [1.0] * 25, r"\.astype\(int\)"),
+        (CLASSES, ["a"] * 25, r"np\.unique\(.*"),
         (CLASSES, [1] * 24 + [7], "in 0 … 2, or be −1 for unlabelled, got 1 … 7"),
     ],
 )
-def test_a_refusal_of_labels_names_their_values(small_model, images, options, labels, values):
+def test_a_refusal_of_labels_names_their_values_or_the_remedy(
+    small_model, images, options, labels, values
+):
     with pytest.raises(InvalidInput, match=f"{values}$"):
         npaae.train(small_model(**options), images, labels=labels)
 
