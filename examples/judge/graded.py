@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import rules
+from . import rules, sheets
 from .formula import Formula
 from .sandbox import Answer, Fault, Sandbox
 from .sheets import Design
-from .verdicts import Verdict, Wrong, of_fault, require
+from .verdicts import Verdict, Wrong, of_body, of_fault, require
 
 Array = np.ndarray[Any, Any]
 Rng = np.random.Generator
@@ -349,12 +349,7 @@ def tried(design: Design, row: Row, sandbox: Sandbox, seed: int) -> Verdict:
     except Wrong as wrong:
         return verdict(design, row, "wrong", str(wrong))
     except Fault as fault:
-        if fault.error == "NotImplementedError":
-            own = fault.message.endswith(f".{row.body}")
-            return verdict(
-                design, row, *(("missing", "") if own else ("waits", f"for {fault.message}"))
-            )
-        return verdict(design, row, "wrong", of_fault(fault))
+        return verdict(design, row, *of_body(fault, f".{row.body}", sheets.bodies(design.name)))
     return verdict(design, row, "right")
 
 

@@ -34,7 +34,7 @@ INTERNAL = (types.FrameType, types.CodeType, types.TracebackType)
 MAKERS = (type, types.FunctionType)  # of classes and functions that no text of the file defines
 POWERS = (np.power, builtins.pow)
 INSIDE = {  # functions of NumPy that evaluate others, or tables, beside those of numpy.linalg
-    "corrcoef", "i0", "interp", "nanstd", "polyval", "roots", "sinc", "std",
+    "corrcoef", "i0", "interp", "nanstd", "polyfit", "polyval", "roots", "sinc", "std",
 }  # fmt: skip
 COMPILED = (np.ufunc, types.BuiltinFunctionType, types.MethodDescriptorType, type(np.sum))
 NAME = "__meter__"  # in the file's builtins; the rules refuse such a name in the file

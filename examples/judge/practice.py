@@ -21,7 +21,7 @@ from npaae import gradcheck
 from . import exact
 from .sandbox import Fault, Sandbox
 from .stand_ins import Rng, Student, standing_in
-from .verdicts import Verdict, Wrong, of_fault
+from .verdicts import Verdict, Wrong, of_body, of_fault
 
 CASES = 3  # of each formula; the audit has more
 
@@ -353,11 +353,9 @@ def tried(student: Student, row: Row) -> tuple[str, str]:
 
 def of_a_body(row: Row, fault: Fault) -> tuple[str, str]:
     """A word and a note for what a student's code has raised."""
-    if fault.error == "NotImplementedError" and fault.message in CODES:
-        return ("missing", "") if fault.message == row.code else ("waits", f"for {fault.message}")
     if fault.error == "ZeroDivisionError" and row.code == ADAM:
         return "wrong", f"1 − βᵗ is 0: is t 1 in the first step? {fault}"
-    return "wrong", of_fault(fault)
+    return of_body(fault, row.code, CODES)
 
 
 class Heard(BaseException):

@@ -40,7 +40,7 @@ class Fault(Exception):
         return f" ({self.file}, line {self.line})" if self.file else ""
 
     def __str__(self) -> str:
-        return f"{self.error}: {self.message}{self.place}" if self.error else self.message
+        return ": ".join(filter(None, (self.error, self.message))) + self.place
 
 
 class Answer(NamedTuple):

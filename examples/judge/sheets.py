@@ -204,6 +204,13 @@ class Optimiser:
         raise NotImplementedError("optimiser.Optimiser.step")
 ''',
 }
+
+
+def bodies(name: str) -> list[str]:
+    """What is to be written in a design's file."""
+    return re.findall(r'NotImplementedError\("(.+)"\)', SKELETONS[name])
+
+
 TITLES = {
     "activation": "activation.py: y = f(x), elementwise, and dL/dx",
     "loss": "loss.py: L, and dL/dy. y and t are (n, k)",

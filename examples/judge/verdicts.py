@@ -1,6 +1,6 @@
 """Verdicts, and what a wrong array shows about the code that computed it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -153,6 +153,14 @@ def _equal(factor: float, sizes: Mapping[str, float]) -> str:
     names |= {f"−{name}": -value for name, value in names.items()}
     found = (name for name, value in names.items() if value and abs(factor / value - 1) < EQUAL)
     return next(found, "")
+
+
+def of_body(fault: Fault, body: str, bodies: Container[str]) -> tuple[str, str]:
+    """A word and a note for what was raised, when a body of those to be written was tried."""
+    if fault.error == "NotImplementedError" and fault.message in bodies:
+        own = fault.message.endswith(body)
+        return ("missing", "") if own else ("waits", f"for {fault.message}")
+    return "wrong", of_fault(fault)
 
 
 def of_fault(fault: Fault) -> str:

@@ -358,6 +358,13 @@ def test_a_file_that_cannot_be_imported_is_reported_once(solved):
     assert re.fullmatch(r"layer\.py cannot be imported: SyntaxError: .*line \d+\)", found[0].note)
 
 
+def test_only_a_body_that_start_has_left_out_is_missing(solved):
+    text = changed(solved["activation.py"], BAD, f"        raise NotImplementedError\n{BAD}")
+    found = judge("activation", text)
+    assert [verdict.verdict for verdict in found] == ["right", "wrong", "waits"]
+    assert re.fullmatch(r"NotImplementedError \(activation\.py, line \d+\)", found[1].note)
+
+
 # Ways to cheat
 
 BAD = "        return dy *"
@@ -641,6 +648,7 @@ MANY = {  # ways to evaluate a function at more than one point for each number
     "by powers in place": "np.power.at(v[None], 0, u)",
     "by a Taylor polynomial": "np.polyval([1, 1, 0.5], u)",
     "by a Taylor polynomial, named": "np.polyval(p=[1, 1, 0.5], x=u)",
+    "by a fit": "np.polyfit(u, u, 1)",
     "in a table": "np.interp(u, [0, 2], [0, 1])",
     "by a norm": "np.linalg.norm([u, u], axis=0)",
     "by a deviation": "np.std([u, u], axis=0)",
