@@ -114,8 +114,7 @@ def elementwise(
     Raises InvalidInput and Kink, as the module describes. A NaN in `gradient` gives the error inf.
     """
     probe = _Probe(f, x, gradient, pattern)
-    first = STEP if step is None else positive("step", step)
-    steps = first * (np.maximum(1, np.abs(x)) if step is None else np.ones_like(x))
+    steps = STEP * np.maximum(1, np.abs(x)) if step is None else positive("step", step)
     places = np.arange(x.size).reshape(x.shape)
     return probe.check((i, steps * (places == places[i])) for i in np.ndindex(x.shape))
 
