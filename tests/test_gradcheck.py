@@ -362,9 +362,9 @@ def test_a_jump_at_the_point_is_refused(jump, height):
         return np.exp(x).sum() + height * np.sum(jump(x))
 
     for gradient in ([1, 1, 1], [0, 0, 0], [300, -20, 7], [-1e4, -1e4, -1e4]):
-        with pytest.raises(Kink, match="jump"):
+        with pytest.raises(Kink, match=r"^f has a jump"):
             elementwise(f, np.zeros(3), np.array(gradient))
-        with pytest.raises(Kink, match="jump"):
+        with pytest.raises(Kink, match=r"^f has a jump"):
             along(f, np.zeros(3), np.array(gradient), np.array([3, -2, 1]))
 
 
@@ -373,7 +373,7 @@ def test_a_jump_in_one_direction_alone_is_refused():
         return x.sum() + (x[0] + x[1] > 0)
 
     x = np.array([0.3, -0.3])
-    with pytest.raises(Kink, match="jump"):
+    with pytest.raises(Kink, match=r"^f has a jump"):
         along(f, x, np.ones(2), np.array([2, 1]))
     assert along(f, x, np.ones(2), np.array([1, -1])) < RIGHT
 
@@ -385,7 +385,7 @@ def test_a_jump_in_a_parameter_is_refused(rng):
             return y + np.floor(self.b), cache
 
     layer = Rounded(np, rng.standard_normal((2, 3)), np.array([0.5, 1, 1.5]))
-    with pytest.raises(Kink, match="jump"):
+    with pytest.raises(Kink, match=r"^f has a jump"):
         gradcheck.parameters(layer, rng.standard_normal((4, 2)))
 
 
