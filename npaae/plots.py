@@ -7,7 +7,7 @@ nothing to close.
 import textwrap
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from math import isqrt, log
+from math import ceil, isqrt, log
 from typing import Any
 
 import matplotlib.figure
@@ -271,8 +271,16 @@ def _legend_style(names: Sequence[str]) -> tuple[int, int]:
 def _legend_width(names: Sequence[str]) -> float:
     """The inches that the legend of labels with these names takes up."""
     columns, font = _legend_style(names)
-    texts = (TextPath((0, 0), name, size=font).get_extents().width for name in names)  # points
-    return columns and (columns * (4 * font + max(texts)) + 2 * font) / 72
+    return columns and columns * (4 * font / 72 + _inches(names, font)) + 2 * font / 72
+
+
+def _inches(texts: Sequence[str], font: int) -> float:
+    """The width of the longest text at this font size, 0 if there is none.
+
+    A tenth is added, because letters are drawn in whole dots.
+    """
+    paths = [TextPath((0, 0), text, size=font) for text in texts if text]
+    return 1.1 * max((path.get_extents().width / 72 for path in paths), default=0.0)
 
 
 def _legend(figure: Figure, names: Sequence[str], left: float) -> None:
@@ -375,7 +383,9 @@ def priors(
         panels[0].set_title(name)
     epochs, seeds = ({getattr(m, what) for m in models.values()} for what in ("epoch", "seed"))
     figure.suptitle(
-        f"{_range(epochs)} epochs, seed {_range(seeds)}; black: a prior without parts", fontsize=10
+        f"{_range(epochs)} epoch{'' if epochs == {1} else 's'}, seed {_range(seeds)}; "
+        "black: a prior without parts",
+        fontsize=10,
     )
     _legend(figure, names, 1 - beside / width)
     return figure
@@ -517,9 +527,16 @@ def image_grid(
     zoom = max(1, round(CELL / cell)) if cell <= 2 * CELL else 2 * CELL / cell
     zoom = min(zoom, WIDEST / canvas.shape[1])
     inner = zoom * canvas.shape[1] / 100, zoom * canvas.shape[0] / 100  # inches
-    left = 0.3 * bool(ylabel) + 0.65 * bool(rows_named)
-    bottom, top = 0.35 * bool(xlabel), 0.25 * bool(columns_named)
-    whole = max(left + inner[0], 2.0), max(bottom + inner[1] + top, 0.5)
+    names = [name and _texts([name])[0] for name in columns_named]
+    pitch = zoom * (width + 2) / 100
+    longest = _inches(names, 8)
+    upright = longest > zoom * width / 100  # then each name stands above its column
+    every = max(1, ceil(0.14 / pitch)) if upright else 1  # as there is room for
+    aside, above = _overhang(xlabel, inner[0]), _overhang(ylabel, inner[1])
+    left = max(aside, 0.3 * bool(ylabel) + 0.65 * bool(rows_named))
+    bottom = max(above, 0.35 * bool(xlabel))
+    top = max(above, (longest + 0.1 if upright else 0.25) * bool(names))
+    whole = max(left + inner[0] + aside, 2.0), max(bottom + inner[1] + top, 0.5)
     figure = Figure(figsize=whole, dpi=100)
     box = (left / whole[0], bottom / whole[1], inner[0] / whole[0], inner[1] / whole[1])
     axes = figure.add_axes(box)
@@ -528,17 +545,19 @@ def image_grid(
     axes.set_frame_on(False)
     axes.tick_params(length=0, pad=2, labelsize=8)
     axes.xaxis.tick_top()
-    every = max(1, -(-len(columns_named) // max(1, int(inner[0] / 0.4))))  # as there is room for
     across = np.arange(len(columns_named)) * (width + 2) + (width - 1) / 2
     down = np.arange(len(rows_named)) * (height + 2) + (height - 1) / 2
-    axes.set_xticks(
-        across[::every], [name and _texts([name])[0] for name in columns_named[::every]]
-    )
+    axes.set_xticks(across[::every], names[::every], rotation=90 if upright else 0)
     axes.set_yticks(down, _texts(rows_named))
     axes.set_xlabel(xlabel, fontsize=9)
     axes.xaxis.set_label_position("bottom")
     axes.set_ylabel(ylabel, fontsize=9)
     return figure
+
+
+def _overhang(label: str, side: float) -> float:
+    """The inches, in whole dots, by which a label in the middle of a side exceeds either end."""
+    return max(0, ceil(50 * (_inches([label], 9) + 0.1 - side))) / 100
 
 
 def _size(visible: int, size: tuple[int, int] | None) -> tuple[int, int]:

@@ -1,4 +1,5 @@
 import io
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -151,6 +152,23 @@ def test_rows_and_columns_have_their_names_beside_them():
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", r"\$b"]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1", "2"]
     np.testing.assert_array_equal(axes.get_xticks(), [14.5, 46.5, 78.5])
+
+
+@pytest.mark.parametrize("names", ["12", ["a long name indeed"] * 3, [str(k) for k in range(100)]])
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (2, 64), (64, 2)])
+@pytest.mark.parametrize("label", ["xlabel", "ylabel"])
+def test_no_text_around_a_grid_is_cut_or_runs_into_another(size, names, label):
+    rows = np.zeros((len(names), size[0] * size[1]))
+    text = {label: "a long text" * 6, "columns_named": names}
+    figure = plots.image_grid(rows, columns=len(names), size=size, **text)
+    figure.draw_without_rendering()  # places the labels
+    axes = figure.axes[0]
+    labels = [axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels()]
+    boxes = [label.get_window_extent() for label in labels if label.get_text()]
+    corners = np.concatenate([box.get_points() for box in boxes])
+    assert corners.min() >= 0
+    assert (corners <= figure.bbox.size).all()
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_the_samples_are_the_models_a_hundred_in_ten_rows(small_model):
