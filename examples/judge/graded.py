@@ -1,6 +1,6 @@
 """Judges the designs of a sheet. The truth is the sheet's own text, evaluated by `formula`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -33,10 +33,6 @@ class Remote:
 
     def call(self, method: str, *args: Any, **options: Any) -> Answer:
         return self.sandbox.call(method, *args, key=self.key, **options)
-
-    def forward(self, x: Array, state: dict[str, Array]) -> tuple[Any, dict[str, int]]:
-        answer = self.call("forward", x, keep=True, state=state)
-        return answer.value, answer.cache
 
 
 class Case(NamedTuple):
@@ -83,14 +79,6 @@ def parameters(rng: Rng, k: int) -> dict[str, Array]:
     return {"gamma": rng.uniform(0.5, 2, k), "beta": rng.uniform(0.5, 2, k)}
 
 
-def layer_value(design: Design, sandbox: Sandbox, rng: Rng) -> None:
-    for case in cases(rng, design.constants["kink"]):
-        remote, state = layer_at(design, sandbox, rng, case)
-        y, _ = remote.forward(case.x, state)
-        truth = design.formula.values({"x": case.x, **state})["y"]
-        require("y", y, truth, limit=VALUE, floor=1.0, sizes=case.sizes, derived=False)
-
-
 def allow(design: Design, sandbox: Sandbox, case: Case) -> None:
     """Let the code compute, from now on, what a derivation needs: two passes forward, one back."""
     functions, operations = design.formula.work()
@@ -99,26 +87,31 @@ def allow(design: Design, sandbox: Sandbox, case: Case) -> None:
     sandbox.ask({"do": "allow", "points": points, "numbers": numbers})
 
 
-def layer_at(
-    design: Design, sandbox: Sandbox, rng: Rng, case: Case
-) -> tuple[Remote, dict[str, Array]]:
-    """A new layer for a case, and its parameters; an activation has none."""
-    k = case.x.shape[1]
-    own = design.name == "layer"
-    allow(design, sandbox, case)
-    remote = Remote(sandbox, f"{design.name}.{design.code}", *([k] if own else []))
-    return remote, parameters(rng, k) if own else {}
+def forwards(
+    design: Design, sandbox: Sandbox, rng: Rng, tried: Iterable[Case] = ()
+) -> Iterator[tuple[Case, Remote, dict[str, Array], Answer]]:
+    """A forward pass of a new layer for each case, and its parameters; an activation has none."""
+    for case in tried or cases(rng, design.constants["kink"]):
+        own = [case.x.shape[1]] if design.name == "layer" else []
+        state = parameters(rng, *own) if own else {}
+        allow(design, sandbox, case)
+        remote = Remote(sandbox, f"{design.name}.{design.code}", *own)
+        yield case, remote, state, remote.call("forward", case.x, keep=True, state=state)
+
+
+def layer_value(design: Design, sandbox: Sandbox, rng: Rng) -> None:
+    for case, _, state, passed in forwards(design, sandbox, rng):
+        truth = design.formula.values({"x": case.x, **state})["y"]
+        require("y", passed.value, truth, limit=VALUE, floor=1.0, sizes=case.sizes, derived=False)
 
 
 def layer_input(design: Design, sandbox: Sandbox, rng: Rng) -> None:
     """Forward at x, forward elsewhere, backward at x: each pass needs its own cache."""
     formula = design.formula
-    for case in cases(rng, design.constants["kink"]):
-        remote, state = layer_at(design, sandbox, rng, case)
-        _, cache = remote.forward(case.x, state)
+    for case, remote, state, passed in forwards(design, sandbox, rng):
         other = rng.permuted(case.x)
-        remote.forward(other, state)
-        dx = remote.call("backward", case.dy, cache, state=state).value
+        remote.call("forward", other, keep=True, state=state)
+        dx = remote.call("backward", case.dy, passed.cache, state=state).value
         given = {"x": case.x, **state}
         truth = formula.derivative("y", "x", given, case.dy)
         floor = np.abs(case.dy) if design.name == "activation" else scale(case.dy, truth)
@@ -151,25 +144,21 @@ def slips_of(
 
 
 def activation_far(design: Design, sandbox: Sandbox, rng: Rng) -> None:
-    for case in far_away(rng):
-        remote, state = layer_at(design, sandbox, rng, case)
-        y, cache = remote.forward(case.x, state)
+    for case, remote, _, passed in forwards(design, sandbox, rng, far_away(rng)):
         truth = design.formula.values({"x": case.x})["y"]
-        require("y far from 0", y, truth, limit=VALUE, floor=1.0, derived=False)
-        dx = remote.call("backward", case.dy, cache).value
+        require("y far from 0", passed.value, truth, limit=VALUE, floor=1.0, derived=False)
+        dx = remote.call("backward", case.dy, passed.cache).value
         truth = design.formula.derivative("y", "x", {"x": case.x}, case.dy)
         require("dx far from 0", dx, truth, limit=DERIVATIVE, floor=scale(case.dy, case.dy))
 
 
 def layer_parameter(name: str) -> Callable[[Design, Sandbox, Rng], None]:
     def check(design: Design, sandbox: Sandbox, rng: Rng) -> None:
-        for case in cases(rng, design.constants["kink"]):
-            remote, state = layer_at(design, sandbox, rng, case)
-            _, cache = remote.forward(case.x, state)
-            remote.forward(rng.permuted(case.x), state)
+        for case, remote, state, passed in forwards(design, sandbox, rng):
+            remote.call("forward", rng.permuted(case.x), keep=True, state=state)
             unwritten = {f"d{own}": np.full(len(state[own]), np.nan) for own in state}
-            answer = remote.call("parameter_gradients", case.dy, cache, state=state | unwritten,
-                                 back=tuple(unwritten))  # fmt: skip
+            answer = remote.call("parameter_gradients", case.dy, passed.cache,
+                                 state=state | unwritten, back=tuple(unwritten))  # fmt: skip
             found = answer.state[f"d{name}"]
             if np.isnan(found).all():
                 raise Wrong(

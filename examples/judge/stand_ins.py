@@ -37,8 +37,8 @@ class Claim(NamedTuple):
     name: str
     found: Any
     truth: Array
-    sizes: Mapping[str, float]
-    slips: Sequence[tuple[str, Array]]
+    sizes: Mapping[str, float] = {}
+    slips: Sequence[tuple[str, Array]] = ()
 
     def require(self) -> None:
         derived = not self.row.endswith((".y", ".value"))
@@ -89,18 +89,10 @@ class Student:
             raise Fault("what the process has sent is not an answer") from None
         return answer
 
-    def claim(
-        self,
-        row: str,
-        name: str,
-        found: Any,
-        truth: Array,
-        sizes: Mapping[str, float] | None = None,
-        slips: Sequence[tuple[str, Array]] = (),
-    ) -> None:
-        """Note a claim about a row, of the first hundred."""
-        if truth.dtype == np.float64 and len(self.claims) < 100:
-            self.claims.append(Claim(row, name, found, truth, sizes or {}, slips))
+    def note(self, claim: Claim) -> None:
+        """Keep a claim, of the first hundred."""
+        if claim.truth.dtype == np.float64 and len(self.claims) < 100:
+            self.claims.append(claim)
 
     def require(self, row: str) -> None:
         """Raise Wrong unless the claims about a row are true; `layers.caches` is about them all."""
@@ -174,13 +166,13 @@ def stand_in(student: Student, original: Any) -> Any:
             y = array_of("y", answer.value)
             if kind in ("dense", "relu"):
                 slips = [("the bias is not added", x @ self.W)] if kind == "dense" else []
-                student.claim(f"{kind}.y", "y", y, original.forward(self, x)[0], slips=slips)
+                student.note(Claim(f"{kind}.y", "y", y, original.forward(self, x)[0], slips=slips))
             elif kind != "sequential" and y.shape != x.shape:
                 raise Wrong(f"y must have shape {x.shape}, got {y.shape}")
             if kind == "dropout" and rng is not None and y.any():
                 scale = np.max(y[y != 0] / x[y != 0], keepdims=True)
                 truth, name = np.array([1 / (1 - self.rate)]), "the scale of what is kept"
-                student.claim("dropout.scale", name, scale, truth, self._sizes(x))
+                student.note(Claim("dropout.scale", name, scale, truth, self._sizes(x)))
             self._last = Pass(answer.cache, x, y)
             return y, self._last
 
@@ -198,7 +190,7 @@ def stand_in(student: Student, original: Any) -> Any:
                 slips = slips_of_input(kind, self, dy, cache)
                 if self._last is not cache and self._last.x.shape == cache.x.shape:
                     slips.append((LAST, self._truth(dy, self._last)))
-                student.claim(f"{kind}.dx", "dx", dx, self._truth(dy, cache), sizes, slips)
+                student.note(Claim(f"{kind}.dx", "dx", dx, self._truth(dy, cache), sizes, slips))
             return dx
 
         def parameter_gradients(self, dy: Array, cache: Pass) -> None:
@@ -218,7 +210,9 @@ def stand_in(student: Student, original: Any) -> Any:
                     )
                 getattr(self, name)[...] = found
                 slips = [(LAST, last[name])] if last else []
-                student.claim(f"{kind}.{name}", name, found, truth, self._sizes(cache.x), slips)
+                student.note(
+                    Claim(f"{kind}.{name}", name, found, truth, self._sizes(cache.x), slips)
+                )
 
         def _gradients(self, dy: Array, cache: Pass) -> dict[str, Array]:
             """The right gradients of the parameters, in arrays of their own."""
@@ -288,14 +282,14 @@ def loss_stand_in(student: Student, name: str) -> Callable[..., Any]:
         n, k = (*p.shape, 1, 1)[:2]
         kind = "logits" if name == "bce_with_logits" else "p"
         sizes = {f"{kind}.size": p.size, "n, the rows": n, "the columns": k}
-        student.claim(f"{name}.value", "L", found, np.asarray(truth), sizes)
+        student.note(Claim(f"{name}.value", "L", found, np.asarray(truth), sizes))
         slips = []
         if kind == "logits":
             with np.errstate(all="ignore"):
                 s = 1 / (1 + np.exp(-p))
                 wrong = np.asarray((s - t) / (s * (1 - s) * s.size))
             slips = [("it is the derivative by the probabilities, and not by the logits", wrong)]
-        student.claim(f"{name}.gradient", f"dL/d{kind}", gradient, slope, sizes, slips)
+        student.note(Claim(f"{name}.gradient", f"dL/d{kind}", gradient, slope, sizes, slips))
         return found, array_of("the gradient", gradient)
 
     return loss
