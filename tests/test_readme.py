@@ -98,11 +98,12 @@ def test_the_gradient_checks_run_and_find_no_fault():
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """Six images in a CSV file, as PNG files and in a data frame, for the lines that read them."""
+    """Six digits in a CSV file as Kaggle's, as PNG files and in a data frame, for README's lines."""
     monkeypatch.chdir(tmp_path)
-    images = npaae.data.mnist_sample().train_images[:6]
-    rows = images.reshape(6, 784)
-    header = ",".join(f"pixel{i}" for i in range(784))
+    digits = npaae.data.mnist_sample()
+    images = digits.train_images[:6]
+    rows = np.column_stack([digits.train_labels[:6], images.reshape(6, 784)])
+    header = ",".join(["label", *(f"pixel{i}" for i in range(784))])
     np.savetxt("mine.csv", rows, "%d", delimiter=",", header=header, comments="")
     Path("mine").mkdir()
     for i, image in enumerate(images):
@@ -110,17 +111,17 @@ def mine(tmp_path, monkeypatch):
     return images, {"np": np, "Path": Path, "Image": Image}
 
 
-*READERS, SAVE = code(section("README.md", "Your own data"))[0].splitlines()
+CSV, LABELS_FIRST, *READERS, SAVE = code(section("README.md", "Your own data"))[0].splitlines()
 
 
-@pytest.mark.parametrize("line", READERS)
-def test_a_line_reads_images_of_ones_own(mine, line):
+@pytest.mark.parametrize("lines", [f"{CSV}\n{LABELS_FIRST}", *READERS])
+def test_a_line_reads_images_of_ones_own(mine, lines):
     images, names = mine
-    if "frame" in line:
+    if "frame" in lines:
         names["frame"] = pytest.importorskip("pandas").DataFrame(images.reshape(6, 784))
-    exec(line, names)
+    exec(lines, names)
     assert names["images"].dtype == np.uint8
-    np.testing.assert_array_equal(names["images"], images)
+    np.testing.assert_array_equal(names["images"].reshape(images.shape), images)
 
 
 def test_the_program_trains_on_them(mine):
