@@ -4,7 +4,6 @@ No other file imports matplotlib. pyplot is not used, so there are no windows, n
 nothing to close.
 """
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from math import ceil, isqrt, log
@@ -12,8 +11,9 @@ from typing import Any
 
 import matplotlib.figure
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rcParams
 from matplotlib import style as style  # for callers who draw in a style of their own
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.textpath import TextPath
@@ -313,9 +313,17 @@ def _dot(label: int) -> Line2D:
 
 
 def _texts(names: Sequence[str]) -> list[str]:
-    """Names as matplotlib shows them: not empty or long, and a $ does not begin a formula."""
-    short = (textwrap.shorten(name, 20, placeholder="…") or "–" for name in names)
-    return [name.replace("$", r"\$") for name in short]
+    """Names as matplotlib shows them: not empty or long, and a $ does not begin a formula.
+
+    A character that no font in use has is shown as its escape, so that names stay different.
+    """
+    texts = [" ".join(name.split()) or "–" for name in names]
+    if not "".join(texts).isascii():
+        fonts = (findfont(FontProperties(family=[name])) for name in rcParams["font.family"])
+        known = set().union(*(get_font(font).get_charmap() for font in fonts))
+        texts = ["".join(c if ord(c) in known else ascii(c)[1:-1] for c in text) for text in texts]
+    short = (text if len(text) <= 20 else f"{text[:12]}…{text[-7:]}" for text in texts)
+    return [text.replace("$", r"\$") for text in short]
 
 
 def priors(

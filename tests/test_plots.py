@@ -336,6 +336,21 @@ def test_any_names_can_be_drawn(small_model, images, names):
     assert figure.get_size_inches().max() < 12
 
 
+@pytest.mark.parametrize(
+    "names",
+    [("n02123045_tabby_cat_1", "n02123045_tabby_cat_2"), ("猫" * 9, "犬"), ("か", "が\x00")],
+)
+def test_names_that_differ_look_different_and_are_drawn_without_a_warning(
+    small_model, images, names
+):
+    figure = plots.latent(small_model(), images, np.arange(25) % 2, names)
+    pixels(figure)
+    (legend,) = figure.legends
+    one, other = (text.get_text() for text in legend.get_texts())
+    assert one != other
+    assert max(len(one), len(other)) <= 20
+
+
 def test_the_circles_stand_at_one_and_two_standard_deviations_of_the_prior(small_model, images):
     circles = plots.latent(small_model(prior=gaussian(3.0)), images, LABELS, NAMES).axes[0].patches
     np.testing.assert_allclose([circle.width / 2 for circle in circles], [3, 6], rtol=0.02)
