@@ -150,14 +150,15 @@ def draw_labels(images: Dataset, count: int, seed: int) -> Any:
         return None
     if count == len(labels):
         return labels
-    order = np.random.default_rng(seed).permutation(len(labels))
-    of_each = [order[labels[order] == k][: count // classes] for k in range(classes)]
-    if count % classes or min(map(len, of_each)) < count // classes:
+    sizes = np.bincount(labels, minlength=classes)
+    if count % classes or sizes.min() < count // classes:
+        rarest = f"{images.label_names[sizes.argmin()]!r} is the label of {sizes.min():,} images"
         raise InvalidInput(
-            f"--labels must be a multiple of {classes} with as many images of each class, or all "
-            f"{len(labels):,} of them, got {count:,}"
+            f"--labels must be {ALL}, or a multiple of {classes} up to {classes * sizes.min():,} "
+            f"because {rarest}, got {count:,}"
         )
-    chosen = np.concatenate(of_each)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    chosen = np.concatenate([order[labels[order] == k][: count // classes] for k in range(classes)])
     some = np.full(len(labels), -1)
     some[chosen] = labels[chosen]
     return some

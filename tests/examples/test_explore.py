@@ -444,6 +444,13 @@ def test_names_are_shown_as_text_whatever_they_hold(page_of, dataset, trained):
 
 
 @pytest.mark.slow
+def test_a_name_of_spaces_is_a_dash(page_of, dataset, trained):
+    names = (" \n", *dataset.label_names[1:])
+    items = "document.querySelector('#legend li').textContent"
+    assert page_of(trained, label_names=names).ask(items) == "–"
+
+
+@pytest.mark.slow
 def test_the_page_asks_nothing_of_the_network_and_logs_no_error(page):
     for log in ("browser", "performance"):
         page.chromium.get_log(log)  # forgets what is in it

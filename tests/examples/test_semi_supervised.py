@@ -88,6 +88,12 @@ def test_labels_that_cannot_be_of_every_class_alike_are_refused(sample, count):
         semi_supervised.draw_labels(sample, count, seed=0)
 
 
+def test_the_refusal_names_the_rarest_label():
+    rare = npaae.data.dataset(np.ones((40, 9)), ["often"] * 37 + ["rarely"] * 3, np.ones((2, 9)))
+    with pytest.raises(InvalidInput, match="up to 6 because 'rarely' is the label of 3 images"):
+        semi_supervised.draw_labels(rare, 8, seed=0)
+
+
 # Training
 
 
