@@ -104,7 +104,7 @@ def host_array(name: str, values: Any) -> HostArray:
     """`np.asarray(values)`; raises InvalidInput for masked values, or no array of them."""
     if fields := getattr(values, "_fields", None):  # of a named tuple, such as a Dataset
         kind = type(values).__name__
-        raise InvalidInput(f"{name} must be an array, got a {kind}; pass its {' or '.join(fields)}")
+        raise InvalidInput(f"{name} must be an array, got a {kind}; pass its .{fields[0]}")
     pieces = values if isinstance(values, (list, tuple)) else [values]
     if any(isinstance(p, np.ma.MaskedArray) and b"\1" in p.mask.tobytes() for p in pieces):
         raise InvalidInput(f"{name} must have no masked values; fill them with .filled(…)")
@@ -121,8 +121,8 @@ def host_array(name: str, values: Any) -> HostArray:
 def label_remedy(shape: tuple[int, ...], dtype: np.dtype[Any], n: int) -> str:
     """The end of a message on labels of this shape and type, if n of them were expected."""
     if len(shape) == 2 and shape[0] == n:
-        one_hot = shape[1] > 1
-        return f"; {'.argmax(axis=1) makes labels of one-hot rows' if one_hot else 'use .ravel()'}"
+        several = "use .argmax(axis=1) if they are one-hot, or leave them out"
+        return f"; {several if shape[1] > 1 else 'use .ravel()'}"
     if shape != (n,):
         return ""
     remedies = {

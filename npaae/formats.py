@@ -20,7 +20,7 @@ import numpy as np
 from .backend import HostArray
 from .errors import BadFile, one_line
 
-LARGEST_ARRAY = 2**30  # bytes; the largest file of the MNIST family has half of that
+LARGEST_ARRAY = 2**30  # bytes, unpacked; the largest file of the MNIST family has half of that
 NPY = b"\x93NUM"  # how an .npy file begins
 _PIECE = 2**20
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -64,8 +64,8 @@ class Stored(NamedTuple):
 def stored(path: str | os.PathLike[str], member: str | None = None) -> Stored:
     """The array in an IDX or .npy file or, if `member` names it, in an .npz archive.
 
-    Raises BadFile if the header is damaged, has another format, declares more than 1 GiB or Python
-    objects, and OSError if the file cannot be opened.
+    Raises BadFile if the header is damaged, has another format, declares Python objects or more
+    than both 1 GiB and the size of the file, and OSError if the file cannot be opened.
     """
     name = os.fspath(path) if member is None else f"{os.fspath(path)}: {member}"
 
@@ -74,9 +74,11 @@ def stored(path: str | os.PathLike[str], member: str | None = None) -> Stored:
 
     with blaming(name), opened() as file:
         dtype, shape, _ = _header(file, name)
-    if prod(shape) * dtype.itemsize > LARGEST_ARRAY:
-        promised = f"{prod(shape) * dtype.itemsize:,} bytes"
-        raise BadFile(f"{name} is damaged: its header declares {promised}, more than 1 GiB")
+    if (promised := prod(shape) * dtype.itemsize) > max(LARGEST_ARRAY, os.path.getsize(path)):
+        raise BadFile(
+            f"{name} is damaged, or must be stored uncompressed: its header declares "
+            f"{promised:,} bytes, more than 1 GiB"
+        )
     return Stored(name, dtype, shape, opened)
 
 

@@ -80,6 +80,12 @@ def medmnist(root, images):
     return root / "breastmnist.npz"
 
 
+def kaggle(root, images):
+    """What Kaggle unpacks: each file dotted, and in a folder of its name."""
+    idx_layout("train-", "t10k-", nested=True)(root, images)
+    return idx_layout("train.", "t10k.")(root, images)
+
+
 def npy(root, images):
     for name, array in zip(KERAS, images, strict=True):
         np.save(root / f"{name}.npy", array)
@@ -89,7 +95,8 @@ def npy(root, images):
 KERAS = ("x_train", "y_train", "x_test", "y_test")
 LAYOUTS = {  # by the name that the data set gets; "" is the folder's
     "MNIST as published": ("", idx_layout("train-", "t10k-", pack=True)),
-    "7-Zip and Kaggle": ("", idx_layout("train.", "t10k.")),
+    "7-Zip": ("", idx_layout("train.", "t10k.")),
+    "Kaggle": ("", kaggle),
     "a folder per file": ("", idx_layout("train-", "t10k-", nested=True)),
     "EMNIST": ("emnist-letters", idx_layout("emnist-letters-train-", "emnist-letters-test-")),
     "QMNIST": ("qmnist", idx_layout("qmnist-train-", "qmnist-test-", "idx2-int", pack=True)),

@@ -225,7 +225,9 @@ REFUSED = {  # arrays of an archive, and what the sentence says
     "labels under names of other case": ({"x": ONE_IMAGE, "y": [1], "Y": [1]}, "once"),
     "labels without images": ({"x_train": ONE_IMAGE, "y_test": [1]}, "the test images"),
     "labels of another number": ({"x_train": np.zeros((6, 3), np.uint8), "y_train": [1]}, "labels"),
-    "one-hot labels": ({"x_train": np.zeros((6, 3), np.uint8), "y_train": np.eye(6)}, "argmax"),
+    "one-hot labels": (
+        {"x_train": np.zeros((6, 3), np.uint8), "y_train": np.eye(6)}, "argmax.* leave them out",
+    ),
     "one-hot labels of eight classes": (
         {"x_train": np.zeros((8, 3), np.uint8), "y_train": np.eye(8, dtype=int)}, "argmax",
     ),

@@ -73,11 +73,16 @@ def test_neither_a_gzip_bomb_nor_a_false_promise_takes_memory(tmp_path, content)
         formats.read_idx(tmp_path / "file")
 
 
-def test_an_array_beyond_the_largest_is_refused_even_if_the_file_is_whole(tmp_path, monkeypatch):
+def test_what_unpacks_to_more_than_the_largest_array_is_refused_and_a_file_of_that_size_is_not(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(formats, "LARGEST_ARRAY", 5)
-    (tmp_path / "six.gz").write_bytes(PACKED)
-    with pytest.raises(BadFile, match="six"):
-        formats.read_idx(tmp_path / "six.gz")
+    zeros = np.zeros(1000, np.uint8)
+    (tmp_path / "large").write_bytes(idx(zeros))
+    assert formats.read_idx(tmp_path / "large").size == 1000
+    (tmp_path / "large.gz").write_bytes(gzip.compress(idx(zeros)))
+    with pytest.raises(BadFile, match=r"large\.gz .* uncompressed"):
+        formats.read_idx(tmp_path / "large.gz")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="only POSIX systems have named pipes")
