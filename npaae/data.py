@@ -15,7 +15,7 @@ import io
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from math import isqrt, prod
 from pathlib import Path
@@ -111,8 +111,13 @@ def load(path: str | os.PathLike[str]) -> Dataset:
     found = layouts.sets(path)
     if not found:
         rule = f"images, as IDX files such as {_STEMS[0]} or an .npz archive with x_train or images"
-        has = ", ".join(members(path)) if path.is_file() and layouts.is_archive(path) else ""
-        raise Unavailable(f"{path} must hold {rule}, but has {f'only {has}' if has else 'none'}")
+        inside = [] if path.is_file() else [entry.name for entry in layouts.entries(path)]
+        if path.is_file() and layouts.is_archive(path):
+            inside = members(path)
+        packed = (name for name in (path.name, *inside) if name.lower().endswith(_PACKED))
+        remedy = "".join(f"; unpack {name}" for name in [*packed][:1])
+        has = f"only {_some(inside)}" if inside else "none"
+        raise Unavailable(f"{path} must hold {rule}, but has {has}{remedy}")
     if len(found) > 1:
         choices = dict.fromkeys(str(one.choice) for one in found if one.choice != path)
         remedy = f"name one of them: {', '.join(choices)}"
@@ -132,10 +137,17 @@ def load(path: str | os.PathLike[str]) -> Dataset:
     except InvalidInput as error:
         raise BadFile(f"{path}: {error}") from error
     left_out = layouts.unused(one, ("train", part))
-    if len(left_out) > 8:
-        left_out[8:] = [f"{len(left_out) - 8:,} others"]
-    without = f", without {', '.join(left_out)}" if left_out else ""
+    without = f", without {_some(left_out)}" if left_out else ""
     return made._replace(source=printable(f"{made.source}{without}"))
+
+
+_PACKED = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz")
+
+
+def _some(names: Sequence[str]) -> str:
+    """The names, or the first eight and the number of the others."""
+    others = [f"{len(names) - 8:,} others"] if len(names) > 8 else []
+    return ", ".join([*names[:8], *others])
 
 
 def dataset(

@@ -80,9 +80,10 @@ def checked_rows(images: Any, visible: int) -> HostArray:
         if low >= 0 and 1 < high <= 255:
             remedy = f"divide by {255 if high > 127 else high:g}"
         elif np.isfinite((low, high)).all():
+            features = ", each feature with axis=0" * (np.ndim(images) == 2)
             remedy = (
-                "scale them with (x - x.min()) / (x.max() - x.min()), because the binary "
-                "cross-entropy needs that range"
+                f"scale them with (x - x.min()) / (x.max() - x.min()){features}, because the "
+                "binary cross-entropy needs that range"
             )
         else:
             found = "NaN" if np.isnan(low) else "infinity"

@@ -93,8 +93,8 @@ def sets(path: Path) -> list[Set]:
         files = [file for folder in folders for file in _files(folder)]
         if found := grouped(path, _found(path, files)):
             return found
-        entries = (entry for folder in folders for entry in _entries(folder))
-        folders = [entry for entry in entries if entry.is_dir() and os.access(entry, os.R_OK)]
+        inside = (entry for folder in folders for entry in entries(folder))
+        folders = [entry for entry in inside if entry.is_dir() and os.access(entry, os.R_OK)]
     return []
 
 
@@ -228,13 +228,13 @@ def _folder(file: Path) -> Path:
 
 def _files(folder: Path) -> Iterator[Path]:
     """The files of a folder, and those in a folder for a part or, as Kaggle makes, for a file."""
-    for entry in _entries(folder):
+    for entry in entries(folder):
         if entry.is_file():
             yield entry
         elif entry.is_dir() and (_FILE.fullmatch(entry.name) or _meaning(entry.name)[1]):
-            yield from (file for file in _entries(entry) if file.is_file())
+            yield from (file for file in entries(entry) if file.is_file())
 
 
-def _entries(folder: Path) -> list[Path]:
+def entries(folder: Path) -> list[Path]:
     """What a folder holds, except what is hidden, such as the ._ files of macOS."""
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))

@@ -283,6 +283,17 @@ def test_what_holds_no_images_is_unavailable(tmp_path, name):
             data.load(path)
 
 
+def test_what_there_is_instead_of_images_is_named_and_a_packed_file_is_to_be_unpacked(tmp_path):
+    for k in range(10):
+        (tmp_path / f"{k}.png").touch()
+    with pytest.raises(Unavailable, match=r"only 0\.png, .*, 7\.png, 2 others$"):
+        data.load(tmp_path)
+    (tmp_path / "archive.zip").touch()
+    for path in (tmp_path, tmp_path / "archive.zip"):
+        with pytest.raises(Unavailable, match=r"; unpack archive\.zip$"):
+            data.load(path)
+
+
 def test_a_path_that_does_not_exist_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         data.load(tmp_path / "nothing")
