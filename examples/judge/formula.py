@@ -60,7 +60,6 @@ MEANINGS = {
     "row_mean": "row_mean(u) is the mean over the columns of each row, of shape (n, 1)",
 }
 LINEAR = {"mean", "sum", "row_mean"}  # their derivatives need no rule
-TRANSCENDENTAL = {"exp", "log", "sqrt", "tanh", "arctan", "sigmoid"}
 OPERATIONS = (ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.IfExp)
 OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
@@ -138,13 +137,18 @@ class Formula:
                     yield Slip(f"{name} is held constant, but {by} moves it", node, _frozen)
                 moving.add(name)
 
-    def work(self) -> tuple[int, int]:
-        """How many functions are evaluated, and how many operations and functions."""
+    @property
+    def operations(self) -> list[ast.expr]:
+        """All operations and functions."""
         nodes = [part for _, node in self.assignments for part in ast.walk(node)]
-        functions = [
-            n for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func) in TRANSCENDENTAL
-        ]
-        return len(functions), sum(isinstance(node, OPERATIONS) for node in nodes)
+        return [node for node in nodes if isinstance(node, OPERATIONS)]
+
+    def parts(self, given: Values) -> Iterator[Any]:
+        """The values of all names and operations."""
+        found = self.values(given)
+        yield from found.values()
+        with np.errstate(all="ignore"):
+            yield from [_value(node, found, None) for node in self.operations]
 
 
 def _parsed(line: str) -> ast.expr:

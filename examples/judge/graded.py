@@ -14,11 +14,12 @@ from .verdicts import Verdict, Wrong, of_body, of_fault, require
 
 Array = np.ndarray[Any, Any]
 Rng = np.random.Generator
-# Limits of errors. Derivations reach 2e-14, and quotients 1e-8 with four points, 1e-11 with six.
+# Limits of errors. Derivations reach 2e-14. Quotients with two points of their own reach 1e-11, and
+# those with four 2e-13.
 VALUE, DERIVATIVE = 1e-11, 1e-13
-# Limits of what a derivation computes for each number of x: how many points more than the formula
-# has functions, and how many numbers for each of its operations. See `meter`.
-POINTS, NUMBERS = 4, 25
+# Limits of what a derivation computes for each number of x: how many points that are no value of a
+# part of the formula, and how many numbers for each of its operations. See `meter`.
+POINTS, NUMBERS = 2, 25
 BUDGET = 60.0  # seconds for all rows of a design, which take one or two
 
 
@@ -79,39 +80,54 @@ def parameters(rng: Rng, k: int) -> dict[str, Array]:
     return {"gamma": rng.uniform(0.5, 2, k), "beta": rng.uniform(0.5, 2, k)}
 
 
-def allow(design: Design, sandbox: Sandbox, case: Case) -> None:
-    """Let the code compute, from now on, what a derivation needs: two passes forward, one back."""
-    functions, operations = design.formula.work()
-    count = case.x.size + 2  # because some is computed once
-    points, numbers = (functions + POINTS) * count, NUMBERS * operations * count
-    sandbox.ask({"do": "allow", "points": points, "numbers": numbers})
+def allow(design: Design, sandbox: Sandbox, size: int, *given: dict[str, Any]) -> None:
+    """Let the code compute, from now on, what a derivation needs: two passes forward, one back.
+
+    size: of x. given: the inputs of the formula, in one pass forward and in the other.
+    """
+    count = size + 2  # because some is computed once
+    parts = [np.abs(np.ravel(part)) for one in given for part in design.formula.parts(one)]
+    numbers = NUMBERS * len(design.formula.operations) * count
+    own = np.unique(np.concatenate(parts).astype(float))
+    own = own[np.isfinite(own)]
+    sandbox.ask({"do": "allow", "points": POINTS * count, "numbers": numbers, "own": own})
+
+
+class Passed(NamedTuple):
+    """A forward pass of a new layer."""
+
+    case: Case
+    state: dict[str, Array]  # its parameters; an activation has none
+    other: Array  # an input for another pass
+    remote: Remote
+    y: Any
+    cache: dict[str, int]
 
 
 def forwards(
     design: Design, sandbox: Sandbox, rng: Rng, tried: Iterable[Case] = ()
-) -> Iterator[tuple[Case, Remote, dict[str, Array], Answer]]:
-    """A forward pass of a new layer for each case, and its parameters; an activation has none."""
+) -> Iterator[Passed]:
     for case in tried or cases(rng, design.constants["kink"]):
         own = [case.x.shape[1]] if design.name == "layer" else []
-        state = parameters(rng, *own) if own else {}
-        allow(design, sandbox, case)
+        state, other = parameters(rng, *own) if own else {}, rng.permuted(case.x)
+        allow(design, sandbox, case.x.size, {"x": case.x, **state}, {"x": other, **state})
         remote = Remote(sandbox, f"{design.name}.{design.code}", *own)
-        yield case, remote, state, remote.call("forward", case.x, keep=True, state=state)
+        answer = remote.call("forward", case.x, keep=True, state=state)
+        yield Passed(case, state, other, remote, answer.value, answer.cache)
 
 
 def layer_value(design: Design, sandbox: Sandbox, rng: Rng) -> None:
-    for case, _, state, passed in forwards(design, sandbox, rng):
+    for case, state, _, _, y, _ in forwards(design, sandbox, rng):
         truth = design.formula.values({"x": case.x, **state})["y"]
-        require("y", passed.value, truth, limit=VALUE, floor=1.0, sizes=case.sizes, derived=False)
+        require("y", y, truth, limit=VALUE, floor=1.0, sizes=case.sizes, derived=False)
 
 
 def layer_input(design: Design, sandbox: Sandbox, rng: Rng) -> None:
     """Forward at x, forward elsewhere, backward at x: each pass needs its own cache."""
     formula = design.formula
-    for case, remote, state, passed in forwards(design, sandbox, rng):
-        other = rng.permuted(case.x)
+    for case, state, other, remote, _, cache in forwards(design, sandbox, rng):
         remote.call("forward", other, keep=True, state=state)
-        dx = remote.call("backward", case.dy, passed.cache, state=state).value
+        dx = remote.call("backward", case.dy, cache, state=state).value
         given = {"x": case.x, **state}
         truth = formula.derivative("y", "x", given, case.dy)
         floor = np.abs(case.dy) if design.name == "activation" else scale(case.dy, truth)
@@ -144,20 +160,20 @@ def slips_of(
 
 
 def activation_far(design: Design, sandbox: Sandbox, rng: Rng) -> None:
-    for case, remote, _, passed in forwards(design, sandbox, rng, far_away(rng)):
+    for case, _, _, remote, y, cache in forwards(design, sandbox, rng, far_away(rng)):
         truth = design.formula.values({"x": case.x})["y"]
-        require("y far from 0", passed.value, truth, limit=VALUE, floor=1.0, derived=False)
-        dx = remote.call("backward", case.dy, passed.cache).value
+        require("y far from 0", y, truth, limit=VALUE, floor=1.0, derived=False)
+        dx = remote.call("backward", case.dy, cache).value
         truth = design.formula.derivative("y", "x", {"x": case.x}, case.dy)
         require("dx far from 0", dx, truth, limit=DERIVATIVE, floor=scale(case.dy, case.dy))
 
 
 def layer_parameter(name: str) -> Callable[[Design, Sandbox, Rng], None]:
     def check(design: Design, sandbox: Sandbox, rng: Rng) -> None:
-        for case, remote, state, passed in forwards(design, sandbox, rng):
-            remote.call("forward", rng.permuted(case.x), keep=True, state=state)
+        for case, state, other, remote, _, cache in forwards(design, sandbox, rng):
+            remote.call("forward", other, keep=True, state=state)
             unwritten = {f"d{own}": np.full(len(state[own]), np.nan) for own in state}
-            answer = remote.call("parameter_gradients", case.dy, passed.cache,
+            answer = remote.call("parameter_gradients", case.dy, cache,
                                  state=state | unwritten, back=tuple(unwritten))  # fmt: skip
             found = answer.state[f"d{name}"]
             if np.isnan(found).all():
@@ -186,7 +202,7 @@ def loss_cases(design: Design, rng: Rng) -> Iterator[tuple[Case, dict[str, Any]]
 
 
 def loss_called(design: Design, sandbox: Sandbox, case: Case, given: dict[str, Any]) -> list[Any]:
-    allow(design, sandbox, case)
+    allow(design, sandbox, case.x.size, given)
     value = sandbox.call("loss.loss", given["y"], given["t"]).value
     if not isinstance(value, list) or len(value) != 2:
         raise Wrong("loss must return two values, L and dL/dy")

@@ -1,10 +1,11 @@
 """What a student's code computes, counted: this tells a derivation from a difference quotient.
 
-A derivation evaluates the functions of a formula where the formula itself does. A quotient does so
-around x: at a few points it has a few digits, and every further digit takes more points. So the
-judge asks for all digits and limits two counts:
+A derivation evaluates the functions of a formula where the formula itself has values. A quotient
+does so around x: at a few points it has a few digits, and every further digit takes more points. So
+the judge asks for all digits and limits two counts:
 
-    points     the distinct arguments, up to sign, of exp, tanh, … and of powers
+    points     the distinct arguments, up to sign, of exp, tanh, … and of powers, but for the values
+               of the formula's parts, and half and twice these, as in tanh u = 1 - 2 / (1 + e²ᵘ)
     numbers    all that is computed, which is far more in code that does without these functions
 
 Complex, long and large integer numbers, with which two points suffice, are refused.
@@ -19,7 +20,8 @@ import ast
 import builtins
 import math
 import types
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from typing import Any
 
@@ -30,6 +32,7 @@ from . import rules
 
 REFUSED = (complex, np.complexfloating, np.longdouble, np.object_)
 LONGEST = 2**63  # of integers
+NEAR = 1e-12  # the relative difference of two ways to compute one number
 INTERNAL = (types.FrameType, types.CodeType, types.TracebackType)
 MAKERS = (type, types.FunctionType)  # of classes and functions that no text of the file defines
 POWERS = (np.power, builtins.pow)
@@ -46,9 +49,9 @@ class Meter:
     def __init__(self) -> None:
         self.allow(inf, inf)
 
-    def allow(self, points: float, numbers: float) -> None:
-        """Count from 0 to new limits."""
-        self.limit, self.left = points, numbers
+    def allow(self, points: float, numbers: float, own: Iterable[float] = ()) -> None:
+        """Count from 0 to new limits. own: the formula's values, without sign, in order."""
+        self.limit, self.left, self.own = points, numbers, [*map(float, own), inf]
         self.points: set[float] = set()
 
     def names(self) -> dict[str, Any]:
@@ -99,11 +102,15 @@ class Meter:
 
     def _evaluated(self, *arguments: Any, **_: Any) -> None:
         """Note the arguments of a function."""
-        self.points.update(map(abs, _numbers(arguments)))
+        self.points.update(p for p in map(abs, _numbers(arguments)) if not self._is_own(p))
         if len(self.points) > self.limit:
             raise PermissionError(
                 "functions are evaluated at too many points, as in a difference quotient: derive it"
             )
+
+    def _is_own(self, point: float) -> bool:
+        near = ((one * (1 - NEAR), one * (1 + NEAR)) for one in (point, point / 2, 2 * point))
+        return any(self.own[bisect_left(self.own, least)] <= most for least, most in near)
 
     def _counting(self, function: Any) -> Callable[..., Any]:
         owner = getattr(function, "__self__", None)  # math of math.exp, and np.exp of np.exp.outer

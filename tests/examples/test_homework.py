@@ -570,6 +570,12 @@ QUOTIENTS = {
         "; g, i = 0 * dy, cache > 0; g[i] = d(self.above, cache[i], h[i]); "
         "g[~i] = d(self.below, cache[~i], h[~i]); return dy * g"
     ),
+    "of five points beside the known one, on each branch": (
+        "h, w = 2**-10 * (1 + abs(cache)), {-2: 1 / 20, -1: -1 / 2, 0: -1 / 3, 1: 1, 2: -1 / 4, "
+        "3: 1 / 30}; d = lambda f, u, h: sum(c * f(u + k * h) for k, c in w.items()) / h; "
+        "g, i = 0 * dy, cache > 0; g[i] = d(self.above, cache[i], h[i]); "
+        "g[~i] = d(self.below, cache[~i], h[~i]); return dy * g"
+    ),
     "of 16 points at once": (
         "u = cache[..., None] + 0.05 * np.array([*range(-8, 9)]); w = np.array(CENTRAL) / 0.05; "
         "w = np.concatenate([-w[::-1], [0], w]); "
@@ -611,10 +617,10 @@ def test_a_numerical_derivative_earns_nothing(solved, quotient, unruled):
     assert re.search("quotient|too much|numbers wrong|(numbers|integers) must", notes(found))
 
 
-def counted(line, points=12, numbers=1000):
+def counted(line, points=12, numbers=1000, own=()):
     """Run a line of homework on twelve numbers u, with so much to compute."""
     count = meter.Meter()
-    count.allow(points, numbers)
+    count.allow(points, numbers, own)
     u = np.linspace(0.1, 2, 12)
     given = {"__import__": rules.importer((), {}), **count.names()}
     names = {"__builtins__": vars(builtins) | given, "u": u, "v": u.copy()}
@@ -723,6 +729,15 @@ def test_type_tells_a_class_and_makes_none():
     counted("assert type(1) is int")
     with pytest.raises(TypeError):
         counted("type('C', (), {'__float__': len})")
+
+
+def test_the_values_of_a_formula_are_no_points():
+    """Nor are half and twice these: tanh u and σ(2 u) have the same exponentials."""
+    own = np.linspace(0.1, 2, 12)
+    counted("np.tanh(-u) + np.exp(-2 * u) * np.cosh(u / 2) + np.sqrt(u * 3 / 3)", 0, own=own)
+    for line in ("np.tanh(u + 1e-9)", "np.exp(u - 1e-9)", "np.sqrt(3 * u)"):
+        with pytest.raises(PermissionError, match="points"):
+            counted(line, 11, own=own)
 
 
 def test_a_caught_refusal_computes_no_further():
