@@ -118,6 +118,17 @@ def host_array(name: str, values: Any) -> HostArray:
         raise InvalidInput(f"{name} must be a NumPy array, got {kind} ({reason})") from error
 
 
+def labels(name: str, values: Any, n: int) -> HostArray:
+    """`values` as an array; raises InvalidInput unless it holds n integers."""
+    array = host_array(name, values)
+    if array.shape != (n,) or array.dtype.kind not in WHOLE:
+        raise InvalidInput(
+            f"{name} must be {n} integers, one for each image, got {array.dtype} {array.shape}"
+            f"{label_remedy(array.shape, array.dtype, n)}"
+        )
+    return array
+
+
 def label_remedy(shape: tuple[int, ...], dtype: np.dtype[Any], n: int) -> str:
     """The end of a message on labels of this shape and type, if n of them were expected."""
     if len(shape) == 2 and shape[0] == n:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import data
+from . import checks, data
 from .backend import HostArray as Array
-from .checks import REAL, WHOLE, host_array, integer, positive
+from .checks import REAL, host_array, integer, positive
 from .errors import InvalidInput
 from .images import checked_rows, unit_interval
 from .model import AdversarialAutoencoder
@@ -125,8 +125,8 @@ def neighbour_accuracy(
     neighbours.
     """
     train, test = _pair(1, train_codes=train_codes, test_codes=test_codes)
-    train_labels = _labels("train_labels", train_labels, len(train))
-    test_labels = _labels("test_labels", test_labels, len(test))
+    train_labels = checks.labels("train_labels", train_labels, len(train))
+    test_labels = checks.labels("test_labels", test_labels, len(test))
     if (k := integer("neighbours", neighbours, 1)) > (n := len(train)):
         raise InvalidInput(f"neighbours must be at most len(train_codes) = {n}, got {k}")
     classes, place = np.unique(train_labels, return_inverse=True)
@@ -145,7 +145,7 @@ def cluster_names(confidences: Array, labels: Array) -> Array:
     Source: Makhzani et al., arXiv:1511.05644, section 6. Raises InvalidInput if they do not fit.
     """
     confidences = _points("confidences", confidences)
-    names: Array = _labels("labels", labels, len(confidences))[confidences.argmax(axis=0)]
+    names: Array = checks.labels("labels", labels, len(confidences))[confidences.argmax(axis=0)]
     return names
 
 
@@ -295,10 +295,3 @@ def _pair(least: int, **arrays: Array) -> tuple[Array, Array]:
         rule = f"{' and '.join(arrays)} must have the same number of columns"
         raise InvalidInput(f"{rule}, got {x.shape[1]} and {y.shape[1]}")
     return x, y
-
-
-def _labels(name: str, labels: Array, n: int) -> Array:
-    labels = host_array(name, labels)
-    if labels.dtype.kind not in WHOLE or labels.shape != (n,):
-        raise InvalidInput(f"{name} must be {n} integers, got {labels.dtype} {labels.shape}")
-    return labels

@@ -4,7 +4,7 @@ No other file imports matplotlib. pyplot is not used, so there are no windows, n
 nothing to close.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from math import ceil, isqrt, log
 from typing import Any
@@ -13,12 +13,14 @@ import matplotlib.figure
 import numpy as np
 from matplotlib import colormaps, rcParams
 from matplotlib import style as style  # for callers who draw in a style of their own
+from matplotlib.colors import to_rgba
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
+from . import checks
 from .backend import SAMPLE, HostArray, random_stream, to_host
 from .categorical import CategoricalAutoencoder
 from .errors import InvalidInput
@@ -47,7 +49,7 @@ class Figure(matplotlib.figure.Figure):
 
 
 def losses(
-    history: Sequence[Record],
+    history: Iterable[Record],
     model: AdversarialAutoencoder | None = None,
     *,
     test: str = "test",
@@ -60,6 +62,7 @@ def losses(
     the test images in the legend. others: the histories of runs with other seeds, whose range is
     shaded.
     """
+    history = [*history]
     names = ["reconstruction", "discriminator", "generator"]
     further = ("classification", "smoothness") if history else ()
     names += [name for name in further if getattr(history[-1], name) is not None]
@@ -189,12 +192,15 @@ def latent(
     """The codes of images over the prior, coloured by label if there are labels.
 
     Each label has a colour and, from the eleventh on, a marker; its name is at the median of its
-    codes. A Gaussian prior is shown as circles of one and two standard deviations, any other as
-    grey draws. Only the first two dimensions are shown. Codes of one dimension are spread out by
-    label.
-    Raises InvalidInput for a model with categories.
+    codes. Images without labels are black, and so are those with −1, for "unlabelled". A Gaussian
+    prior is shown as circles of one and two standard deviations, any other as grey draws. Only the
+    first two dimensions are shown. Codes of one dimension are spread out by label.
+
+    Raises InvalidInput for labels that do not fit the images or the names, and for a model with
+    categories.
     """
     _refuse_categories(model)
+    labels = _checked(labels, len(images), label_names)
     codes, draws = model.encode(images), prior_draws(model).astype(np.float64)
     mean, std = draws.mean(axis=0), draws.std(axis=0)
     if model.latent == 1:
@@ -255,7 +261,7 @@ def _plane(
         (x, y), reach = (low + high) / 2, 0.53 * max(*(high - low), 1e-9)
         axes.set(xlim=(x - reach, x + reach), ylim=(y - reach, y + reach))
     if labels is not None and named and len(names) <= 40:
-        for k in np.unique(labels):
+        for k in np.unique(labels[labels >= 0]):
             x, y = np.median(points[labels == k], axis=0)
             axes.text(x, y, names[k], ha="center", va="center", fontsize=8, bbox=_BOX)
     _legend(figure, names, (left + side + 0.05) / width)
@@ -292,13 +298,24 @@ def _legend(figure: Figure, names: Sequence[str], left: float) -> None:
         figure.legend(dots, names, loc="center left", bbox_to_anchor=(left, 0.5), **options)
 
 
+def _checked(labels: Any, n: int, names: Sequence[str]) -> HostArray | None:
+    """The labels as an array; raises InvalidInput unless n images have one, and each has a name."""
+    if labels is None:
+        return None
+    array = checks.labels("labels", labels, n)
+    if names and array.max() >= len(names):
+        raise InvalidInput(
+            f"label_names must name every label, got {len(names)} names and label {array.max()}"
+        )
+    return array
+
+
 def _scatter(axes: Any, points: HostArray, labels: HostArray | None, size: float) -> None:
     """Points by label, in a random order, so that no label hides another."""
     order = np.random.default_rng(0).permutation(len(points))
-    if labels is None:
-        axes.scatter(*points[order].T, color=UNLABELLED, s=size, alpha=0.4, linewidths=0)
-        return
-    colours, markers = np.array(COLOURS)[labels % 10], labels // 10 % len(MARKERS)
+    known = np.full(len(points), -1) if labels is None else labels.astype(int)
+    colours = np.where(known[:, None] < 0, to_rgba(UNLABELLED), np.array(COLOURS)[known % 10])
+    markers = known.clip(0) // 10 % len(MARKERS)
     for k, marker in enumerate(MARKERS):
         some = order[markers[order] == k]
         if len(some):
@@ -349,6 +366,7 @@ def priors(
             raise InvalidInput(
                 f"models must have codes of two or more dimensions, got 1 in {name!r}"
             )
+    labels = _checked(labels, len(images), label_names)
     some = next(iter(models.values()))
     pictures = size is not None or isqrt(some.visible) ** 2 == some.visible
     kinds = ("prior", "codes of the test set", "decoded")[: 3 if pictures else 2]
@@ -461,6 +479,7 @@ def clusters(
     given, images with other labels are framed. The title of a block is the category's name and the
     number of its images. size: as in `samples`.
     """
+    labels = _checked(labels, len(images), label_names)
     others, size = model.other_probability(images), _size(model.visible, size)
     heads = model.decode(np.eye(model.categories, model.code_size))
     pixels = unit_interval(checked_rows(images, model.visible), heads.dtype)
@@ -503,7 +522,7 @@ def plane(
     labels, label_names: as in `latent`.
     """
     heads = model.embed_codes(np.eye(model.categories, model.code_size))[:, :2]
-    points = model.embed(images)[:, :2]
+    points, labels = model.embed(images)[:, :2], _checked(labels, len(images), label_names)
     figure, axes = _plane(points, labels, label_names, around=heads, named=False)
     for k, (x, y) in enumerate(heads):
         axes.text(x, y, str(k), ha="center", va="center", weight="bold", bbox=_BOX)

@@ -11,7 +11,6 @@ import numpy as np
 
 from . import backend, checks
 from .backend import Array, Generator, HostArray, to_host
-from .checks import WHOLE, host_array
 from .errors import Diverged, InvalidInput
 from .images import checked_rows, training_rows, unit_interval
 from .losses import bce_with_logits
@@ -136,12 +135,7 @@ def _checked_labels(model: AdversarialAutoencoder, labels: Any, n: int) -> Array
             "labels must be given if the model has classes, and only if it has classes or "
             f"categories, got {'no ' if labels is None else ''}labels with classes={model.classes}"
         )
-    array = host_array("labels", labels)
-    if array.shape != (n,) or array.dtype.kind not in WHOLE:
-        raise InvalidInput(
-            f"labels must be {n} integers, one for each image, got {array.dtype} {array.shape}"
-            f"{checks.label_remedy(array.shape, array.dtype, n)}"
-        )
+    array = checks.labels("labels", labels, n)
     low, high = int(array.min()), int(array.max())
     if low < -1 or high >= model.label_count:
         advice = "" if array.dtype.kind == "i" else f"; {array.dtype} has no −1, use astype(int)"

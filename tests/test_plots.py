@@ -322,6 +322,34 @@ def test_a_label_for_every_image_is_drawn_with_few_markers(small_model, latent):
     assert len(figure.axes[0].get_yticks()) <= 40
 
 
+def test_unlabelled_images_are_black_and_have_no_name(small_model, images):
+    labels = np.where(np.arange(25) < 20, -1, 3)
+    axes = plots.latent(small_model(), images, labels, NAMES).axes[0]
+    assert (dots(axes)[1] == 0).all(axis=1).sum() == 20
+    assert [text.get_text() for text in axes.texts if "σ" not in text.get_text()] == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "argument"),
+    [
+        (LABELS[:5], NAMES, "labels"),
+        (LABELS[:, None], NAMES, "labels"),
+        (LABELS.astype(str), NAMES, "labels"),
+        (LABELS, ("a", "b"), "label_names"),
+    ],
+)
+def test_labels_that_do_not_fit_the_images_or_the_names_are_refused(
+    small_model, images, labels, names, argument
+):
+    for draw in (plots.latent, lambda model, *rest: plots.priors({"a": model}, *rest)):
+        with pytest.raises(InvalidInput, match=f"^{argument} must"):
+            draw(small_model(), images, labels, names)
+
+
+def test_losses_may_be_those_of_training_that_is_still_to_come(small_model, images):
+    assert len(plots.losses(npaae.train(small_model(), images, epochs=2)).axes[0].lines) == 1
+
+
 @pytest.mark.parametrize("latent", [1, 2])
 def test_codes_without_labels_have_one_colour_and_no_legend(small_model, images, latent):
     figure = plots.latent(small_model(latent=latent), images)
