@@ -89,10 +89,7 @@ class Formula:
         found = dict(given)
         with np.errstate(all="ignore"):  # the branch that is not taken may overflow
             for name, node in self.assignments:
-                value = _value(node, found, slip)
-                if slip and slip.at is node and slip.change is _frozen:
-                    value = np.real(value)
-                found[name] = value
+                found[name] = _value(node, found, slip)
         return found
 
     def changed(self, old: str, new: str) -> "Formula":
@@ -181,7 +178,7 @@ def _value(node: ast.expr, names: Mapping[str, Any], slip: Slip | None) -> Any:
             function = FUNCTIONS[name]
         case _:
             raise ValueError(ast.unparse(node))
-    if slip and slip.at is node and slip.change is not _frozen:
+    if slip and slip.at is node:
         return slip.change(function, *parts)
     return function(*parts)
 
@@ -202,8 +199,8 @@ def _with(value: Any, derivative: Any) -> Any:
     return np.real(value) + 1j * derivative
 
 
-def _frozen(value: Any) -> Any:
-    return np.real(value)
+def _frozen(function: Callable[..., Any], *parts: Any) -> Any:
+    return np.real(function(*parts))
 
 
 def _inner(function: Callable[..., Any], u: Any, *rest: Any) -> Any:

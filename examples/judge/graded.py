@@ -76,10 +76,6 @@ class Row(NamedTuple):
     waits: tuple[str, ...] = ()  # rows that must be right first
 
 
-def parameters(rng: Rng, k: int) -> dict[str, Array]:
-    return {"gamma": rng.uniform(0.5, 2, k), "beta": rng.uniform(0.5, 2, k)}
-
-
 def allow(design: Design, sandbox: Sandbox, size: int, *given: dict[str, Any]) -> None:
     """Let the code compute, from now on, what a derivation needs: two passes forward, one back.
 
@@ -108,10 +104,11 @@ def forwards(
     design: Design, sandbox: Sandbox, rng: Rng, tried: Iterable[Case] = ()
 ) -> Iterator[Passed]:
     for case in tried or cases(rng, design.constants["kink"]):
-        own = [case.x.shape[1]] if design.name == "layer" else []
-        state, other = parameters(rng, *own) if own else {}, rng.permuted(case.x)
+        sizes = [case.x.shape[1]] if design.name == "layer" else []
+        state = {name: rng.uniform(0.5, 2, k) for k in sizes for name in ("gamma", "beta")}
+        other = rng.permuted(case.x)
         allow(design, sandbox, case.x.size, {"x": case.x, **state}, {"x": other, **state})
-        remote = Remote(sandbox, f"{design.name}.{design.code}", *own)
+        remote = Remote(sandbox, f"{design.name}.{design.code}", *sizes)
         answer = remote.call("forward", case.x, keep=True, state=state)
         yield Passed(case, state, other, remote, answer.value, answer.cache)
 

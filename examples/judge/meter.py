@@ -105,7 +105,8 @@ class Meter:
         self.points.update(p for p in map(abs, _numbers(arguments)) if not self._is_own(p))
         if len(self.points) > self.limit:
             raise PermissionError(
-                "functions are evaluated at too many points, as in a difference quotient: derive it"
+                "functions are evaluated at too many points that the formula does not have, as in "
+                "a difference quotient: derive it"
             )
 
     def _is_own(self, point: float) -> bool:

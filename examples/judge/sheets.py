@@ -225,9 +225,9 @@ formulas are in Python's notation: u**2 is a power, and "a if c else b" chooses 
 
 At a kink, take the derivative of the branch that the formula uses at that point.
 Arguments must not change. Only NumPy, math, itertools, functools, collections, dataclasses, numbers
-and abc may be imported. A derivative is right to its last digits and evaluates each function at few
-points, which tells it from a difference quotient. Your files may be read too. Check as often as you
-like.
+and abc may be imported. A derivative is right to its last digits and evaluates functions where the
+formula has values, which tells it from a difference quotient. Your files may be read too. Check as
+often as you like.
 
 {designs}"""
 

@@ -219,16 +219,11 @@ def _kind(value: Any) -> str:
     return type(value).__name__
 
 
-def _numbers(state: Any) -> dict[str, Any]:
+def _numbers(state: Any) -> Any:
     """The state of a generator, with Python's integers for NumPy's."""
-    return {
-        name: _numbers(part)
-        if isinstance(part, dict)
-        else part
-        if isinstance(part, str)
-        else int(part)
-        for name, part in state.items()
-    }
+    if isinstance(state, dict):
+        return {name: _numbers(part) for name, part in state.items()}
+    return state if isinstance(state, str) else int(state)
 
 
 def fault(error: BaseException, files: set[str]) -> dict[str, Any]:
