@@ -222,9 +222,13 @@ def grade(flags: Namespace) -> None:
         folders = []
     if not folders:
         raise InvalidInput(f"the folder must hold a folder for each student, got {flags.folder}")
-    for path in (flags.csv, flags.json):  # now, and not after minutes
-        if path and not path.parent.is_dir():
-            raise InvalidInput(f"the folder of {path} must exist")
+    try:  # now, and not after minutes
+        for path in filter(None, (flags.csv, flags.json)):
+            path.open("a").close()
+        if flags.gradescope:
+            flags.gradescope.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"{error.filename} cannot be written: {error.strerror}") from None
     known = flags.roster and roster(flags.roster)
     submissions = checked_ids([handed_in(folder) for folder in folders], known)
     results = []

@@ -1138,9 +1138,18 @@ def test_a_bad_folder_is_a_row_that_says_why(a_class, folder, note):
     assert note in a_class[2][folder]["note"]
 
 
-def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(a_class, tmp_path):
-    arguments = ("grade", a_class[0] / "submissions", "--csv", tmp_path / "no" / "g.csv")
-    assert_refused(run_here(*arguments, example="homework.py"), 2, "g.csv")
+@pytest.mark.parametrize(
+    ("flag", "name"), [("--csv", "no/g"), ("--csv", ""), ("--json", ""), ("--gradescope", "file")]
+)
+def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(
+    a_class, tmp_path, flag, name
+):
+    (tmp_path / "file").touch()
+    process = run_here(
+        "grade", a_class[0] / "submissions", flag, tmp_path / name, example="homework.py"
+    )
+    assert_refused(process, 2, name)
+    assert process.stdout == ""
 
 
 @pytest.mark.parametrize("text", ["ada\nthe students", "\0"])
