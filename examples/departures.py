@@ -2,7 +2,8 @@
 
 The runs must be of `report.py`, on one data set and with the same number of epochs: some as its
 author ran it, and others with --departure, --batch-size, --hidden or --prior-std. Each row is the
-mean over the seeds of one setting, and ± is their standard deviation.
+mean over the seeds of one setting, and ± is their standard deviation. The codes' is that of the
+test set's codes, as a multiple of the prior's.
 """
 
 from typing import Any
@@ -47,14 +48,17 @@ def main() -> None:
         draws = model.sample_prior(n, seed=1)
         energy = metrics.energy_test(model.encode(dataset.test_images), draws).distance
         losses = [getattr(last, loss) for loss in LOSSES]
+        width = np.mean(last.code_std) / draws.std()
         label = ", ".join(differs) or "as published"
-        rows.setdefault(label, []).append([*losses, last.test_reconstruction, energy])
+        rows.setdefault(label, []).append([*losses, last.test_reconstruction, energy, width])
 
-    print("| setting | seeds | " + " | ".join([*LOSSES, "test BCE", "energy distance"]) + " |")
-    print("|---|--:|" + "--:|" * 5)
+    columns = [*LOSSES, "test BCE", "energy distance", "codes' std"]
+    print(f"| setting | seeds | {' | '.join(columns)} |\n|---|--:|{'--:|' * len(columns)}")
     for label, values in rows.items():
-        means, spreads = np.mean(values, axis=0), np.std(values, axis=0, ddof=len(values) > 1)
-        cells = [f"{m:.4f} ± {s:.4f}" for m, s in zip(means, spreads, strict=True)]
+        cells = [f"{mean:.4f}" for mean in np.mean(values, axis=0)]
+        if len(values) > 1:
+            spreads = np.std(values, axis=0, ddof=1)
+            cells = [f"{cell} ± {s:.4f}" for cell, s in zip(cells, spreads, strict=True)]
         print(f"| {label} | {len(values)} | {' | '.join(cells)} |")
 
 

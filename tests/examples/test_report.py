@@ -195,6 +195,9 @@ def test_departures_are_compared_setting_by_setting(run_of_report, digits, tmp_p
     assert "departure relu" in lines[1]
     mean = np.mean([float(rows(folder)[-1]["generator"]) for folder in (runs[0], runs[2])])
     assert f"| {mean:.4f} ± " in lines[0]
+    assert "±" not in lines[1]
+    stds = [float(rows(with_relu)[-1][f"code_std_{k}"]) for k in (0, 1)]
+    assert float(lines[1].split("|")[-2]) == pytest.approx(np.mean(stds) / 5, rel=0.1)
 
 
 def test_departures_refuse_a_run_of_another_program(finished):
