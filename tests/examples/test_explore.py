@@ -317,8 +317,10 @@ def test_the_page_decodes_as_numpy_does_in_every_pixel(page_of, rng, arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [(5, 4), (3, 8), (7,)])
-@pytest.mark.parametrize("classes", [None, 26, 100])
+@pytest.mark.parametrize(
+    ("size", "classes"),
+    [((5, 4), None), ((3, 8), 26), ((7,), 100), ((7,), None), ((2, 300), 26), ((300, 2), None)],
+)
 def test_images_of_any_size_and_labels_are_shown_without_an_error(chromium, page_of, size, classes):
     n, rng = 200, np.random.default_rng(0)
     labels = None if classes is None else np.arange(n) % classes
@@ -331,6 +333,8 @@ def test_images_of_any_size_and_labels_are_shown_without_an_error(chromium, page
     assert page.ask("[digit.height, digit.width]") == list(size if len(size) == 2 else (32, *size))
     legend = "Array.from(document.querySelectorAll('#legend li'), item => item.textContent)"
     assert page.ask(legend) == list(mine.label_names)
+    shown = "Math.min(plane.clientWidth, digit.clientWidth, digit.clientHeight)"
+    assert page.ask(shown) >= 30
     if len(size) == 2:
         page.assert_decodes_the_cursor(model)
     else:  # a bar is as high as its feature
