@@ -487,7 +487,8 @@ def clusters(
     texts = _texts(label_names)
     across = min(3, -(-model.categories // 10)) if model.categories < 60 else 4
     down = -(-model.categories // across)
-    height = 3.4 / 12 * (size[0] + 2) / (size[1] + 2) + 0.22  # inches; an image takes up 3.4 / 12
+    tall, wide = (side + 2 for side in _shown(size))  # pixels of an image and the gap
+    height = 3.4 / 12 * tall / wide + 0.22  # inches; an image takes up 3.4 / 12
     figure = Figure(figsize=(3.5 * across, min(height, 1.5) * down + 0.1), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False)
     for axes in grid.T.flat:
@@ -503,8 +504,8 @@ def clusters(
             name = texts[names[k]] if names[k] < len(texts) else str(names[k])
             for place, image in enumerate(surest):
                 if labels[image] != names[k]:
-                    corner = (2 + place) * (size[1] + 2) - 1.5, -1.5
-                    frame = Rectangle(corner, size[1] + 2, size[0] + 2, fill=False, color=WRONG)
+                    corner = (2 + place) * wide - 1.5, -1.5
+                    frame = Rectangle(corner, wide, tall, fill=False, color=WRONG)
                     axes.add_patch(frame).set_clip_on(False)
         plural = "" if len(members) == 1 else "s"
         axes.set_title(f"{name}: {len(members):,} image{plural}", fontsize=7, loc="left", pad=2)
@@ -545,11 +546,11 @@ def image_grid(
 
     size: (height, width); by default the images are square. xlabel, ylabel: below and beside the
     grid. rows_named, columns_named: beside and above its rows and columns. Saved at 100 dots per
-    inch, a pixel takes up a whole number of dots if an image is small. Raises InvalidInput for
-    images of another size.
+    inch, a pixel takes up a whole number of dots if an image is small; one longer than eight times
+    its width is stretched. Raises InvalidInput for images of another size.
     """
-    height, width = _size(rows.shape[1], size)
-    canvas = _canvas(rows, columns, (height, width))
+    size = _size(rows.shape[1], size)
+    canvas, (height, width) = _canvas(rows, columns, size), _shown(size)
     cell = max(height, width) + 2
     zoom = max(1, round(CELL / cell)) if cell <= 2 * CELL else 2 * CELL / cell
     zoom = min(zoom, WIDEST / canvas.shape[1])
@@ -559,7 +560,7 @@ def image_grid(
     longest = _inches(names, 8)
     upright = longest > zoom * width / 100  # then each name stands above its column
     every = max(1, ceil(0.14 / pitch)) if upright else 1  # as there is room for
-    aside, above = _overhang(xlabel, inner[0]), _overhang(ylabel, inner[1])
+    aside, above = max(0.1 * upright, _overhang(xlabel, inner[0])), _overhang(ylabel, inner[1])
     left = max(aside, 0.3 * bool(ylabel) + 0.65 * bool(rows_named))
     bottom = max(above, 0.35 * bool(xlabel))
     top = max(above, (longest + 0.1 if upright else 0.25) * bool(names))
@@ -596,12 +597,20 @@ def _size(visible: int, size: tuple[int, int] | None) -> tuple[int, int]:
     return height, width
 
 
+def _shown(size: tuple[int, int]) -> tuple[int, int]:
+    """The size with pixels repeated until no side is longer than eight times the other."""
+    height, width = size
+    return height * max(1, -(-width // (8 * height))), width * max(1, -(-height // (8 * width)))
+
+
 def _canvas(rows: HostArray, columns: int, size: tuple[int, int]) -> HostArray:
-    """Images set in reading order with two blank pixels between them."""
-    (height, width), gap = size, 2
+    """Images set in reading order with two blank pixels between them, each as large as `_shown`."""
+    (height, width), gap = _shown(size), 2
+    down, across = height // size[0], width // size[1]
     lines = -(-len(rows) // columns)
     canvas = np.zeros((lines * (height + gap) - gap, columns * (width + gap) - gap))
     for k, row in enumerate(rows):
         top, left = k // columns * (height + gap), k % columns * (width + gap)
-        canvas[top : top + height, left : left + width] = row.reshape(height, width)
+        image = row.reshape(size).repeat(down, axis=0).repeat(across, axis=1)
+        canvas[top : top + height, left : left + width] = image
     return canvas

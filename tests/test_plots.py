@@ -134,6 +134,15 @@ def test_images_that_are_not_square_stand_upright():
     np.testing.assert_array_equal(canvas(figure)[4:], [[1, 0, 0], [0, 0, 0]])
 
 
+@pytest.mark.parametrize("size", [(1, 300), (300, 1), (2, 17)])
+def test_no_image_is_drawn_as_a_line(size):
+    rows = np.random.default_rng(0).random((1, size[0] * size[1]))
+    shown = canvas(plots.image_grid(rows, columns=1, size=size))
+    assert max(shown.shape) <= 8 * min(shown.shape)
+    down, across = np.array(shown.shape) // size
+    np.testing.assert_array_equal(shown[::down, ::across].ravel(), rows[0])
+
+
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (28, 28), (64, 48), (1, 300), (300, 300)])
 def test_a_pixel_of_a_small_image_takes_up_a_whole_number_of_dots_and_no_grid_is_huge(size):
     figure = plots.image_grid(np.zeros((100, size[0] * size[1])), columns=10, size=size)
