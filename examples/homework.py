@@ -135,12 +135,16 @@ class Submission(NamedTuple):
 
 
 def handed_in(folder: Path) -> Submission:
-    """The submission in a folder, or in the only subfolder that holds a sheet."""
+    """The submission in a folder, or in the only one below it that holds a sheet.
+
+    Two levels below, too, because unpacking an archive of a folder may make both.
+    """
     name, texts = folder.resolve().name, dict.fromkeys(DESIGNS)
     try:
-        places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+        below = sorted(path for path in folder.iterdir() if path.is_dir())
     except OSError as error:
         return Submission(name, "", texts, f"it cannot be read: {error.strerror}")
+    places = [folder, *below, *(path for one in below for path in sorted(one.glob("*")))]
     found = [(place, text) for place in places if (text := read(place / "sheet.txt")) is not None]
     if len(found) != 1:
         return Submission(name, "", texts, f"it must hold one sheet.txt, got {len(found)}")

@@ -1080,7 +1080,8 @@ def a_class(tmp_path_factory):
     folder = tmp_path_factory.mktemp("class")
     of = folder / "submissions"
     write(of / "ada")
-    write(of / "Name_bob_12" / "mine", "bob")
+    write(of / "Name_bob_12" / "mine" / "mine", "bob")
+    write(of / "Kim kay" / "mine", "kay")
     write(of / "cy", "cy", activation="import os", loss="raise SystemExit(0)")
     write(of / "dora", "ada")
     write(of / "eve 1", "eve")
@@ -1093,7 +1094,7 @@ def a_class(tmp_path_factory):
     shutil.rmtree(write(of / "hal", "hal") / "nothing", ignore_errors=True)
     (of / "hal" / "layer.py").unlink()
     (of / "notes.txt").write_text("not a folder")
-    (folder / "roster.txt").write_text("ada\nBob\r\ncy\n\neve\nfred\ngus\nhal\nian\n", "utf-8")
+    (folder / "roster.txt").write_text("ada\nBob\r\ncy\n\neve\nfred\ngus\nhal\nian\nkay\n", "utf-8")
     outputs = [
         "--roster",
         folder / "roster.txt",
@@ -1115,8 +1116,8 @@ def test_a_class_is_graded_a_row_a_folder(a_class):
     assert (process.returncode, process.stderr) == (1, "")  # because some could not be graded
     points = {folder: int(row["points"]) for folder, row in table.items()}
     assert points == {
-        "ada": 100, "Name_bob_12": 100, "cy": 55, "dora": 0, "eve 1": 0, "eve 2": 0, "ann_ada": 0,
-        "Ian late 12": 0,
+        "ada": 100, "Name_bob_12": 100, "Kim kay": 100, "cy": 55, "dora": 0, "eve 1": 0,
+        "eve 2": 0, "ann_ada": 0, "Ian late 12": 0,
         "fred": 0, "gus": 0, "hal": 65,
     }  # fmt: skip
 
