@@ -164,7 +164,7 @@ def test_rows_and_columns_have_their_names_beside_them():
 
 
 @pytest.mark.parametrize("names", ["12", ["a long name indeed"] * 3, [str(k) for k in range(100)]])
-@pytest.mark.parametrize("size", [(8, 8), (28, 28), (2, 64), (64, 2)])
+@pytest.mark.parametrize("size", [(8, 8), (64, 2)])
 @pytest.mark.parametrize("label", ["xlabel", "ylabel"])
 def test_no_text_around_a_grid_is_cut_or_runs_into_another(size, names, label):
     rows = np.zeros((len(names), size[0] * size[1]))
