@@ -59,7 +59,7 @@ class Meter:
         return {NAME: self, "type": lambda value: type(value)}
 
     def seen(self, value: Any) -> Any:
-        """A value; for a compiled function, one that does the same and counts."""
+        """A value; for a function of a library, one that does the same and counts."""
         kind = value if isinstance(value, type) else type(value)
         if isinstance(value, ndarray):
             kind = ndarray.dtype.__get__(value).type  # of which a subclass may tell a tale
@@ -141,7 +141,7 @@ class Meter:
 def _is_of_library(value: Any) -> bool:
     """Whether a function is compiled, or is one of NumPy that is written in Python."""
     if isinstance(value, types.FunctionType | types.MethodType):
-        return str(value.__module__).startswith("numpy")
+        return str(getattr(value, "__module__", "")).startswith("numpy")
     return isinstance(value, COMPILED)
 
 
@@ -224,8 +224,9 @@ class _Hooks(ast.NodeTransformer):
 
     def visit_match_case(self, node: ast.match_case) -> ast.AST:
         """But for the pattern, which may not hold a call."""
-        node.guard = node.guard and self.visit(node.guard)
-        node.body = [self.visit(part) for part in node.body]
+        pattern, node.pattern = node.pattern, ast.MatchAs()
+        self.generic_visit(node)
+        node.pattern = pattern
         return node
 
 

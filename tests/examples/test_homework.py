@@ -684,7 +684,7 @@ def test_a_function_that_is_imported_as_a_method_is_counted(name, use):
         "u**2 + np.power(u, 3) + v**2.0",
         "np.where(u > 0, u, v).sum() / np.maximum(u, v)",
         "np.linalg.norm(u.reshape(1, 3, 4)[:, 1:], axis=(1, 2))",
-        "match 1:\n    case np.pi if u[0] > 0: pass",
+        "match 1:\n    case np.pi if u[0] > 0: pass\n    case _:\n        from math import pi, e",
         "v[1:3] += 1; v[0], w = 1, f'{v[0]:.2f}'; del v",
         "f = lambda *a, b: (yield); class_ = type; [*u, *range(3)]",
     ],
