@@ -75,7 +75,13 @@ class Meter:
 
     def imported(self, value: Any) -> Any:
         """What a `from … import` gives; a module may come so, because its members are seen."""
-        return value if isinstance(value, types.ModuleType) else self.seen(value)
+        if isinstance(value, types.ModuleType):
+            return value
+        counted = self.seen(value)
+        if counted is not value:  # reduce, outer, …, which are seen when they are read
+            public = [name for name in dir(value) if not name.startswith("_")]
+            vars(counted).update({name: getattr(value, name) for name in public})
+        return counted
 
     def owner(self, value: Any, name: str) -> Any:
         """What an attribute is taken of."""

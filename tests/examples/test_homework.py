@@ -651,6 +651,7 @@ MANY = {  # ways to evaluate a function at more than one point for each number
         "functools.partial(*d.astuple(d.dataclass(C)()))(u)"
     ),
     "in a reduction of powers": "np.power.reduce([u, u], 0)",
+    "in a reduction of an imported function": "from numpy import power as p\np.reduce([u, u], 0)",
     "by powers in place": "np.power.at(v[None], 0, u)",
     "by a Taylor polynomial": "np.polyval([1, 1, 0.5], u)",
     "by a Taylor polynomial, named": "np.polyval(p=[1, 1, 0.5], x=u)",
@@ -683,6 +684,7 @@ def test_a_function_that_is_imported_as_a_method_is_counted(name, use):
         "np.tanh(u) + np.cosh(-u) + np.sqrt(u)",  # up to its sign, at the same points
         "u**2 + np.power(u, 3) + v**2.0",
         "np.where(u > 0, u, v).sum() / np.maximum(u, v)",
+        "from numpy import exp, maximum, multiply\nmaximum.reduce(multiply.outer(exp(u), v))",
         "np.linalg.norm(u.reshape(1, 3, 4)[:, 1:], axis=(1, 2))",
         "match 1:\n    case np.pi if u[0] > 0: pass\n    case _:\n        from math import pi, e",
         "v[1:3] += 1; v[0], w = 1, f'{v[0]:.2f}'; del v",
