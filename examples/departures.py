@@ -1,9 +1,9 @@
 """Print the effect of each departure from the report's published setting, from finished runs.
 
 The runs must be of `report.py`, on one data set and with the same number of epochs: some as its
-author ran it, and others with --departure, --batch-size, --hidden or --prior-std. Each row is the
-mean over the seeds of one setting, and ± is their standard deviation. The codes' is that of the
-test set's codes, as a multiple of the prior's.
+author ran it, and others with --departure, --batch-size, --hidden or --prior-std. Each row has the
+means over the seeds of one setting and, after ±, the standard deviations. "codes' std" is that of
+the test set's codes, divided by that of the prior.
 """
 
 from typing import Any

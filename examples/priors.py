@@ -27,7 +27,7 @@ TOLD = {"lr_reconstruction": 5e-4, "lr_regularization": 1e-3}
 
 
 def models_for(classes: int) -> dict[str, dict[str, Any]]:
-    """The arguments of each model by its title, for images of so many classes, 0 for no labels."""
+    """The arguments of each model by its title. classes: of the images, 0 without labels."""
     mixture = gaussian_mixture(components=classes or 10)
     many = f"{mixture.components} Gaussian{'' if mixture.components == 1 else 's'}"
     told = TOLD | {"classes": classes}

@@ -101,10 +101,10 @@ def _number(value: Any) -> float:
 
 
 def host_array(name: str, values: Any) -> HostArray:
-    """`np.asarray(values)`; raises InvalidInput for masked values, or no array of them."""
+    """`np.asarray(values)`; raises InvalidInput for masked values and for what is not an array."""
     if fields := getattr(values, "_fields", None):  # of a named tuple, such as a Dataset
         kind = type(values).__name__
-        raise InvalidInput(f"{name} must be an array, got a {kind}; pass its .{fields[0]}")
+        raise InvalidInput(f"{name} must be an array, got {kind}; pass its .{fields[0]}")
     pieces = values if isinstance(values, (list, tuple)) else [values]
     if any(isinstance(p, np.ma.MaskedArray) and b"\1" in p.mask.tobytes() for p in pieces):
         raise InvalidInput(f"{name} must have no masked values; fill them with .filled(…)")

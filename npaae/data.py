@@ -146,7 +146,8 @@ _PACKED = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz")
 
 def _some(names: Sequence[str]) -> str:
     """The names, or the first eight and the number of the others."""
-    others = [f"{len(names) - 8:,} others"] if len(names) > 8 else []
+    left = len(names) - 8
+    others = [f"{left:,} other{'s' * (left > 1)}"] if left > 0 else []
     return ", ".join([*names[:8], *others])
 
 

@@ -64,8 +64,8 @@ class Stored(NamedTuple):
 def stored(path: str | os.PathLike[str], member: str | None = None) -> Stored:
     """The array in an IDX or .npy file or, if `member` names it, in an .npz archive.
 
-    Raises BadFile if the header is damaged, has another format, declares Python objects or more
-    than both 1 GiB and the size of the file, and OSError if the file cannot be opened.
+    Raises BadFile if the header is damaged, has another format, declares Python objects or declares
+    more bytes than both 1 GiB and the size of the file, and OSError if the file cannot be opened.
     """
     name = os.fspath(path) if member is None else f"{os.fspath(path)}: {member}"
 
@@ -154,7 +154,7 @@ def _header(file: Any, name: str) -> Header:
 
 
 def npy_header(file: Any) -> Header:
-    """Read the header of an .npy file, from behind its first four bytes, which are NPY.
+    """Read the header of an .npy file after its first four bytes, which are NPY.
 
     Raises ValueError, or another error of NumPy's, if it is damaged.
     """

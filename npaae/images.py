@@ -56,7 +56,7 @@ def as_rows(images: Array, visible: int) -> Array:
     if images.ndim and images.shape[0] > 1 and prod(images.shape) == visible:
         raise InvalidInput(
             f"images must have a first axis that counts them, got shape {images.shape}; "
-            "make it with images[None] if this is a single image"
+            "add one with images[None] if this is a single image"
         )
     if (size := prod(image_shape(images.shape))) != visible:
         raise InvalidInput(

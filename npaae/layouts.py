@@ -209,7 +209,7 @@ def unused(chosen: Set, parts: Sequence[str]) -> list[str]:
 
 
 def _one_name(file: Path) -> Path:
-    """What an IDX file has in common with its copies: gzipped, dotted, in a folder of its name."""
+    """The path that an IDX file shares with copies: gzipped, dotted, in a folder of its name."""
     match = _FILE.fullmatch(file.name)
     if not (match and match[2]):
         return file

@@ -192,7 +192,7 @@ def latent(
     """The codes of images over the prior, coloured by label if there are labels.
 
     Each label has a colour and, from the eleventh on, a marker; its name is at the median of its
-    codes. Images without labels are black, and so are those with −1, for "unlabelled". A Gaussian
+    codes. Images without labels are black, and so are those labelled −1, "unlabelled". A Gaussian
     prior is shown as circles of one and two standard deviations, any other as grey draws. Only the
     first two dimensions are shown. Codes of one dimension are spread out by label.
 
@@ -546,8 +546,10 @@ def image_grid(
 
     size: (height, width); by default the images are square. xlabel, ylabel: below and beside the
     grid. rows_named, columns_named: beside and above its rows and columns. Saved at 100 dots per
-    inch, a pixel takes up a whole number of dots if an image is small; one longer than eight times
-    its width is stretched. Raises InvalidInput for images of another size.
+    inch, a pixel takes up a whole number of dots if an image is small. An image with one side more
+    than eight times as long as the other is stretched.
+
+    Raises InvalidInput for images of another size.
     """
     size = _size(rows.shape[1], size)
     canvas, (height, width) = _canvas(rows, columns, size), _shown(size)
@@ -559,7 +561,7 @@ def image_grid(
     pitch = zoom * (width + 2) / 100
     longest = _inches(names, 8)
     upright = longest > zoom * width / 100  # then each name stands above its column
-    every = max(1, ceil(0.14 / pitch)) if upright else 1  # as there is room for
+    every = max(1, ceil(0.14 / pitch)) if upright else 1  # every name, or as many as fit
     aside, above = max(0.1 * upright, _overhang(xlabel, inner[0])), _overhang(ylabel, inner[1])
     left = max(aside, 0.3 * bool(ylabel) + 0.65 * bool(rows_named))
     bottom = max(above, 0.35 * bool(xlabel))
@@ -589,7 +591,7 @@ def _overhang(label: str, side: float) -> float:
 
 
 def _size(visible: int, size: tuple[int, int] | None) -> tuple[int, int]:
-    """The (height, width) of images of so many pixels; raises InvalidInput if they have none."""
+    """The (height, width) of images of this many pixels; raises InvalidInput if there is none."""
     height, width = (isqrt(visible),) * 2 if size is None else size
     if height * width != visible:
         rule = "square, or size must be given" if size is None else f"{height} × {width}"

@@ -81,7 +81,7 @@ def medmnist(root, images):
 
 
 def kaggle(root, images):
-    """What Kaggle unpacks: each file dotted, and in a folder of its name."""
+    """The files as Kaggle unpacks them: with dots in their names, and again each in a folder."""
     idx_layout("train-", "t10k-", nested=True)(root, images)
     return idx_layout("train.", "t10k.")(root, images)
 

@@ -56,7 +56,7 @@ REMEDIES = [
     (np.full((2, 9), np.nan), "got NaN; fill"),
     (np.full((2, 9), -np.inf), "got infinity; fill"),
     ("mine.npz", r"npaae\.data\.load"),
-    (Images(np.zeros((2, 9)), None), r"got a Images; pass its \.train"),
+    (Images(np.zeros((2, 9)), None), r"got Images; pass its \.train"),
 ]
 
 

@@ -98,7 +98,7 @@ def test_the_gradient_checks_run_and_find_no_fault():
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """Six digits in a CSV file like Kaggle's, as PNG files and in a data frame, for the lines."""
+    """Six digits in a CSV file like Kaggle's and in PNG files, and the names the lines use."""
     monkeypatch.chdir(tmp_path)
     digits = npaae.data.mnist_sample()
     images = digits.train_images[:6]

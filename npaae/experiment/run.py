@@ -399,7 +399,7 @@ def _described(dataset: data.Dataset) -> str:
     if not height:
         size = dataset.image_size
         drawn = f"drawn as {size[0]} × {size[1]} images" if size else "not drawn as images"
-        text += f", rows of {width} {drawn}"
+        text += f", rows of {width} numbers {drawn}"
     return text
 
 

@@ -103,7 +103,7 @@ def test_rows_that_are_no_images_train_and_what_is_drawn_is_said_before(tmp_path
     line = ("--data-dir", path, "--epochs", 1, "--hidden", 4, "--out", tmp_path / "run")
     process = run_here(*line)
     assert process.returncode == 0, process.stderr
-    assert "rows of 30 not drawn as images" in process.stdout.splitlines()[0]
+    assert "rows of 30 numbers not drawn as images" in process.stdout.splitlines()[0]
     assert files(tmp_path / "run") == KEPT | {"losses.png", "latent.png"}
 
 

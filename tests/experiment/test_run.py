@@ -371,7 +371,7 @@ def test_data_that_were_put_into_an_archive_are_the_same_data(tmp_path, images):
 @pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize("labels", [None, np.arange(40) % 3])
 def test_a_run_of_any_data_set_is_continued_as_it_advises(tmp_path, capsys, labels):
-    """By `mnist.py`, and data in memory from an archive of them; a shell can read the advice."""
+    """With `mnist.py` and an archive of the data in memory; a shell can parse the advice."""
     folder = tmp_path / "my run"
     dataset = npaae.data.dataset(IMAGES, labels, name="mine")
     model = npaae.AdversarialAutoencoder(hidden=(4,), visible=12)
