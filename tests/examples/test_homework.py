@@ -870,6 +870,7 @@ def test_an_endless_loop_costs_its_own_row(solved, monkeypatch):
     assert "endless loop" in found[1].note
 
 
+@pytest.mark.slow
 def test_all_rows_of_a_design_have_one_budget_of_time(solved, monkeypatch):
     monkeypatch.setattr(sandbox, "LIMIT", 2.0)
     monkeypatch.setattr(graded, "BUDGET", 2.0)
