@@ -44,14 +44,14 @@ def holds(row, seed, is_real):
 
 
 @every_row
-@some(0.2)
+@some(0.1)
 @given(seed=seeds)
 def test_every_formula_holds(row, seed):
     assert holds(row, seed, is_real=False)
 
 
 @every_row
-@some(0.03)
+@some(0.02)
 @given(seed=seeds)
 def test_every_formula_holds_at_real_size(row, seed):
     assert holds(row, seed, is_real=True)

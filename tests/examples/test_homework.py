@@ -1083,8 +1083,11 @@ def a_class(tmp_path_factory):
     folder = tmp_path_factory.mktemp("class")
     of = folder / "submissions"
     write(of / "ada")
-    write(of / "Name_bob_12" / "mine" / "mine", "bob")
-    write(of / "Kim kay" / "mine", "kay")
+    unpacked = (of / "Name_bob_12" / "mine" / "mine", "bob"), (of / "Kim kay" / "mine", "kay")
+    for inner, student in unpacked:
+        write(inner, student)
+        for design in ("loss", "layer", "optimiser"):  # which would only take time
+            (inner / f"{design}.py").unlink()
     write(of / "cy", "cy", activation="import os", loss="raise SystemExit(0)")
     write(of / "dora", "ada")
     write(of / "eve 1", "eve")
@@ -1119,7 +1122,7 @@ def test_a_class_is_graded_a_row_a_folder(a_class):
     assert (process.returncode, process.stderr) == (1, "")  # because some could not be graded
     points = {folder: int(row["points"]) for folder, row in table.items()}
     assert points == {
-        "ada": 100, "Name_bob_12": 100, "Kim kay": 100, "cy": 55, "dora": 0, "eve 1": 0,
+        "ada": 100, "Name_bob_12": 20, "Kim kay": 20, "cy": 55, "dora": 0, "eve 1": 0,
         "eve 2": 0, "ann_ada": 0, "Ian late 12": 0,
         "fred": 0, "gus": 0, "hal": 65,
     }  # fmt: skip
