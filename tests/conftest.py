@@ -1,5 +1,6 @@
 """What the tests share: Hypothesis's settings, small models, and the real data if it is there."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -30,6 +31,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "npaae"))
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if os.name == "posix":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what was imported, which takes 3 % of the tests' time."""
+    gc.freeze()
+
 
 # The full sets, beside the checkout on the project's own machines. Users have no such folder.
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -861,6 +861,7 @@ def test_a_subclass_of_ndarray_earns_nothing(solved, unruled):
     assert points(judge("activation", text)) == 5
 
 
+@pytest.mark.slow
 def test_an_endless_loop_costs_its_own_row(solved, monkeypatch):
     monkeypatch.setattr(sandbox, "LIMIT", 2.0)
     before = "    def backward(self, dy, cache):\n"

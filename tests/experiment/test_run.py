@@ -230,7 +230,8 @@ def test_ctrl_c_between_an_epochs_two_files_waits_for_both(monkeypatch, tmp_path
 
 
 @running.posix
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, None])
 def test_a_pipe_whose_reader_has_gone_keeps_nobody_from_drawing(digits, tmp_path, number):
     folder = tmp_path / "run"
     line = ("--data-dir", digits, "--epochs", 10**5, "--hidden", 32, "--out", folder)
