@@ -1,7 +1,7 @@
 """Audit the mathematics: every formula, where it is, how it was checked, and its worst error.
 
-    python examples/audit.py                 # every row, as it is found
-    python examples/audit.py dense phase1    # the rows of these alone; --markdown for a report
+    python examples/audit.py                 # every row, as soon as it is checked
+    python examples/audit.py dense phase1    # only the rows of these; --markdown for a report
 
 Break a formula in npaae/layers.py and run this again: its row turns red, and the exit status is 1.
 
