@@ -135,9 +135,9 @@ class Submission(NamedTuple):
 
 
 def handed_in(folder: Path) -> Submission:
-    """The submission in a folder, or in the only one below it that holds a sheet.
+    """The submission in a folder, or in the only one up to two levels below that holds a sheet.
 
-    Two levels below, too, because unpacking an archive of a folder may make both.
+    Unpacking an archive of a folder may add two levels.
     """
     name, texts = folder.resolve().name, dict.fromkeys(DESIGNS)
     try:
@@ -226,7 +226,7 @@ def grade(flags: Namespace) -> None:
         folders = []
     if not folders:
         raise InvalidInput(f"the folder must hold a folder for each student, got {flags.folder}")
-    try:  # now, and not after minutes
+    try:  # before the grading, which may take minutes
         for path in filter(None, (flags.csv, flags.json)):
             path.open("a").close()
         if flags.gradescope:

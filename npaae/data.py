@@ -124,7 +124,7 @@ def load(path: str | os.PathLike[str]) -> Dataset:
         if len(choices) < len(found):  # no path leads to each
             names = ", ".join(one.arrays[0].name for one in found)
             remedy = f"keep one of them in an archive or a folder of its own: {names}"
-        raise InvalidInput(f"{path} holds {len(found)} data sets; {remedy}")
+        raise InvalidInput(f"{path} must hold one data set, got {len(found)}; {remedy}")
     (one,) = found
     arrays, part = layouts.by_role(one), "test"
     if ("train", "images") not in arrays:

@@ -175,7 +175,7 @@ def test_of_several_sets_one_must_be_named_and_any_path_in_the_message_names_it(
     several = [some_images(train=n) for n in (12, 13)]
     for write, images in zip(layouts, several, strict=True):
         write(tmp_path, images)
-    with pytest.raises(InvalidInput, match="2 data sets") as refused:
+    with pytest.raises(InvalidInput, match="got 2") as refused:
         data.load(tmp_path)
     paths = str(refused.value).split(": ")[1].split(", ")
     counts = [len(data.load(path).train_images) for path in paths]
@@ -191,7 +191,7 @@ def test_two_sets_in_one_archive_are_named_by_their_arrays(tmp_path):
 def test_two_sets_in_the_same_folders_are_named_by_their_files(tmp_path):
     for name in ("train/a", "train/b", "test/a"):
         write_at(tmp_path, f"{name}-images-idx3-ubyte", some_images().train_images)
-    with pytest.raises(InvalidInput, match=r"2 data sets; keep one .*a-images.*b-images"):
+    with pytest.raises(InvalidInput, match=r"got 2; keep one .*a-images.*b-images"):
         data.load(tmp_path)
 
 
@@ -216,7 +216,7 @@ def test_the_paths_of_thousands_of_sets_are_found_without_comparing_each_with_ea
 def test_sets_named_in_any_alphabet_stay_apart(tmp_path, names):
     for n, name in enumerate(names, 12):
         idx_layout(f"{name}-train-", f"{name}-test-")(tmp_path, some_images(train=n))
-    with pytest.raises(InvalidInput, match="2 data sets"):
+    with pytest.raises(InvalidInput, match="got 2"):
         data.load(tmp_path)
     dataset = data.load(tmp_path / f"{names[0]}-train-images-idx3-ubyte")
     assert (dataset.name, len(dataset.train_images)) == (names[0], 12)

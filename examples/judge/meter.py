@@ -62,7 +62,7 @@ class Meter:
         """A value; for a function of a library, one that does the same and counts."""
         kind = value if isinstance(value, type) else type(value)
         if isinstance(value, ndarray):
-            kind = ndarray.dtype.__get__(value).type  # of which a subclass may tell a tale
+            kind = ndarray.dtype.__get__(value).type  # a subclass may claim another
         if issubclass(kind, REFUSED):
             raise PermissionError(f"{kind.__name__} numbers must not be used: derive on paper")
         if kind is int and value is not int and abs(value) > LONGEST:
@@ -74,7 +74,7 @@ class Meter:
         return self._counting(value) if _is_of_library(value) else value
 
     def imported(self, value: Any) -> Any:
-        """What a `from … import` gives; a module may come so, because its members are seen."""
+        """What a `from … import` gives, which may be a module: its members are seen in turn."""
         if isinstance(value, types.ModuleType):
             return value
         counted = self.seen(value)
@@ -111,8 +111,8 @@ class Meter:
         self.points.update(p for p in map(abs, _numbers(arguments)) if not self._is_own(p))
         if len(self.points) > self.limit:
             raise PermissionError(
-                "functions are evaluated at too many points that the formula does not have, as in "
-                "a difference quotient: derive it"
+                f"functions may be evaluated at {self.limit} points that are not values of the "
+                "formula, got more, as in a difference quotient: derive it"
             )
 
     def _is_own(self, point: float) -> bool:
@@ -229,7 +229,7 @@ class _Hooks(ast.NodeTransformer):
         return [node, *(_assigned(name, node) for name in names if name != "*")]
 
     def visit_match_case(self, node: ast.match_case) -> ast.AST:
-        """But for the pattern, which may not hold a call."""
+        """All of the case but its pattern, in which Python allows no call."""
         pattern, node.pattern = node.pattern, ast.MatchAs()
         self.generic_visit(node)
         node.pattern = pattern

@@ -156,7 +156,7 @@ def _equal(factor: float, sizes: Mapping[str, float]) -> str:
 
 
 def of_body(fault: Fault, body: str, bodies: Container[str]) -> tuple[str, str]:
-    """A word and a note for what was raised, when a body of those to be written was tried."""
+    """The verdict and the note for an error raised while one of the bodies was tried."""
     if fault.error == "NotImplementedError" and fault.message in bodies:
         own = fault.message.endswith(body)
         return ("missing", "") if own else ("waits", f"for {fault.message}")
