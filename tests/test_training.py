@@ -63,9 +63,14 @@ def test_no_epochs_are_no_records_and_move_nothing(small_model, images):
     np.testing.assert_array_equal(model.theta, before)
 
 
-def test_training_that_nobody_reads_warns_that_nothing_was_trained(small_model, images):
-    with pytest.warns(RuntimeWarning, match="trained nothing"):
-        npaae.train(small_model(), images, epochs=2)
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_training_that_nobody_reads_warns_and_says_how_to_read_it(small_model, images, epochs):
+    with pytest.warns(RuntimeWarning, match=r"trained nothing; .* for record in npaae\.train"):
+        npaae.train(small_model(), images, epochs=epochs)
+
+
+def test_no_epochs_need_not_be_read(small_model, images):
+    npaae.train(small_model(), images, epochs=0)
 
 
 @pytest.mark.parametrize("use", [next, list, npaae.training.Records.close])
@@ -87,6 +92,12 @@ def test_the_length_is_the_number_of_records_left(small_model, images):
         next(records)
         assert len(records) == left
     assert next(records, "the end") == "the end"
+
+
+def test_no_records_are_left_of_training_that_is_closed(small_model, images):
+    records = npaae.train(small_model(), images, epochs=2)
+    records.close()
+    assert len(records) == 0
 
 
 @pytest.mark.parametrize("images", [np.eye(9, dtype=np.uint8), np.full((2, 9), 16, np.uint8)])
