@@ -65,8 +65,10 @@ def test_no_epochs_are_no_records_and_move_nothing(small_model, images):
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_training_that_nobody_reads_warns_and_says_how_to_read_it(small_model, images, epochs):
-    with pytest.warns(RuntimeWarning, match=r"trained nothing; .* for record in npaae\.train"):
+    advice = r"loop over what it returns: for record in npaae\.train\(…\): …$"
+    with pytest.warns(RuntimeWarning, match=f"trained nothing; {advice}") as caught:
         npaae.train(small_model(), images, epochs=epochs)
+    assert caught[0].filename == __file__  # of the line that discards it
 
 
 def test_no_epochs_need_not_be_read(small_model, images):
@@ -280,6 +282,7 @@ def test_bad_arguments_are_refused_at_the_call_by_name(
         (CLASSES, [[1]] * 25, r"use \.ravel\(\)"),
         (CLASSES, [1.0] * 25, r"\.astype\(int\)"),
         (CLASSES, ["a"] * 25, r"np\.unique\(.*"),
+        (CLASSES, np.full(25, 255, np.uint8), r"use astype\(int\)"),
         (CLASSES, [1] * 24 + [7], "in 0 … 2, or be −1 for unlabelled, got 1 … 7"),
     ],
 )
