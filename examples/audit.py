@@ -290,7 +290,7 @@ def initial_weights(rng: Rng) -> float:
 
     If they are, a larger gap among 10,000 draws occurs in fewer than one of 10^21 cases.
     """
-    fan_in, errors = int(rng.integers(1, 500)), []
+    fan_in, errors = int(rng.integers(1, 1000)), []
     layer = layers.Dense(np, np.empty((fan_in, -(-10_000 // fan_in))), np.empty(10_000))
     layer.initialise(rng)
     for part in (layer.W, layer.b):

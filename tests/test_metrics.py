@@ -30,6 +30,17 @@ def test_large_sets_are_measured_piece_by_piece_with_the_same_result(seed, n, m,
     np.testing.assert_allclose(in_pieces, measures(), rtol=1e-9, atol=1e-6)
 
 
+def test_the_energy_distance_of_hundreds_of_points_is_its_definition(rng):
+    x, y = rng.standard_normal((700, 2)), rng.standard_normal((600, 2)) + 1
+
+    def mean_distance(a, b, pairs):
+        return np.linalg.norm(a[:, None] - b, axis=2).sum() / pairs
+
+    within = mean_distance(x, x, 700 * 699) + mean_distance(y, y, 600 * 599)
+    expected = 2 * mean_distance(x, y, 700 * 600) - within
+    assert energy_test(x, y, permutations=1).distance == pytest.approx(expected, rel=1e-9)
+
+
 def test_sets_far_from_0_are_measured_as_exactly_as_others(rng):
     x, y = rng.integers(-8, 8, (2, 20, 2)).astype(float)
     far = np.array([2.0**30, -(2.0**30)])
