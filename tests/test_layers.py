@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from npaae.categorical.layers import BatchNorm
 from npaae.errors import InvalidInput
 from npaae.layers import (
     Dense,
@@ -193,6 +194,31 @@ def test_without_inputs_the_parameters_have_the_same_gradient(trained_once):
     gradient[:] = np.nan
     assert network.backward(dy, caches, inputs=False) is None
     np.testing.assert_array_equal(gradient, expected)
+
+
+def by_columns(make, x, dy):
+    """(y, dx, statistics) of a layer of x's width, side by side with those of its columns."""
+    whole, pieces = make(x.shape[1]), [make(1) for _ in x.T]
+
+    def passes(layer, x, dy):
+        y, cache = layer.forward(x, np.random.default_rng(0))
+        return [y, layer.backward(dy, cache), *(getattr(layer, n) for n in layer.statistics)]
+
+    columns = [passes(one, x[:, [k]], dy[:, [k]]) for k, one in enumerate(pieces)]
+    return passes(whole, x, dy), [
+        np.concatenate(parts, axis=-1) for parts in zip(*columns, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("make", [ReLU, Sigmoid, BatchNorm])
+def test_a_layer_of_a_thousand_columns_is_each_of_them(make, rng):
+    def made(k):
+        layer = make(np, k, float) if make is BatchNorm else make(np)
+        layer.statistics = getattr(layer, "statistics", ())
+        return layer
+
+    for whole, columns in zip(*by_columns(made, *rng.standard_normal((2, 600, 1100))), strict=True):
+        np.testing.assert_allclose(whole, columns, rtol=1e-9, atol=1e-12)
 
 
 def test_a_nested_network_computes_no_gradient_that_nobody_needs(rng, monkeypatch):

@@ -66,3 +66,8 @@ def test_a_number_that_is_not_positive_and_finite_is_refused(prior, name, value)
 def test_components_are_counted_in_whole_numbers_that_a_float_can_hold(components):
     with pytest.raises(InvalidInput, match=r"^components must "):
         gaussian_mixture(components=components)
+
+
+def test_each_of_many_coordinates_of_a_gaussian_has_its_standard_deviation(rng):
+    draws = gaussian(std=2.0)(rng, 20_000, 60)
+    np.testing.assert_allclose(draws.std(axis=0), 2.0, rtol=0.04)  # eight standard errors
