@@ -123,7 +123,7 @@ def labels(name: str, values: Any, n: int) -> HostArray:
     array = host_array(name, values)
     if array.shape != (n,) or array.dtype.kind not in WHOLE:
         raise InvalidInput(
-            f"{name} must be {n} integers, one for each image, got {array.dtype} {array.shape}"
+            f"{name} must be {n} integers, got {array.dtype} {array.shape}"
             f"{label_remedy(array.shape, array.dtype, n)}"
         )
     return array
