@@ -119,7 +119,8 @@ def _members(file: BinaryIO) -> dict[str, HostArray]:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
         if len(members) < len(archive.infolist()):
             raise ValueError("two of its arrays have one name")
-        promised = sum(member.file_size for member in members.values())
+        # A member is read into a buffer of its compressed size.
+        promised = sum(max(entry.file_size, entry.compress_size) for entry in members.values())
         if promised > os.fstat(file.fileno()).st_size:  # compressed, which `save` never does
             raise ValueError("its headers declare more data than it holds")
         # `read` reads to the end of a member, where zipfile compares its checksum.

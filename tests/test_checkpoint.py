@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import stat
 import zipfile
 from itertools import product
@@ -338,6 +339,17 @@ def test_one_changed_bit_in_an_array_is_found_by_its_checksum(saved):
     content[start + 9] ^= 1
     path.write_bytes(content)
     assert "CRC" in refusal(path)
+
+
+@pytest.mark.parametrize("byte", [23, 27], ids=["compressed", "uncompressed"])
+def test_a_size_that_the_file_cannot_hold_is_refused_within_bounded_memory(saved, byte):
+    path, _ = saved
+    content = path.read_bytes()
+    for entry in re.finditer(rb"PK\x01\x02", content):  # one of the archive's directory
+        damaged = bytearray(content)
+        damaged[entry.start() + byte] = 1  # the highest of the four bytes of a size
+        path.write_bytes(damaged)
+        assert "more data than it holds" in refusal(path)
 
 
 @pytest.fixture(scope="module")
