@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from npaae.experiment.run import _checksum
-from npaae.parallel import SIGNALS
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 FIGURES = {f"{name}.png" for name in ("losses", "samples", "manifold", "latent", "reconstructions")}
@@ -27,6 +26,9 @@ OTHERS = ("losses", "samples", "reconstructions", "style", "clusters")
 FILES_WITH_CATEGORIES = KEPT | {f"{name}.png" for name in OTHERS}
 
 sys.path.append(str(EXAMPLES))  # as Python does for a program in that folder
+
+# On which a program draws and ends. The package has its own list.
+SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and terminals")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limits on files")

@@ -16,6 +16,14 @@ def test_bce_is_the_mean_over_every_element():
     np.testing.assert_allclose(gradient, np.array([[4 / 3, -2], [2, -4 / 3]]) / 4, rtol=1e-15)
 
 
+def test_the_gradient_of_a_whole_batch_is_divided_by_all_its_elements(rng):
+    logits, t = rng.standard_normal((1000, 784)), rng.random((1000, 784))
+    p = 1 / (1 + np.exp(-logits))
+    expected = (p - t) / 784_000
+    np.testing.assert_allclose(bce_with_logits(np, logits, t)[1], expected, atol=1e-18)
+    np.testing.assert_allclose(bce(np, p, t)[1], expected / (p * (1 - p)), atol=1e-18)
+
+
 @both
 def test_a_scalar_target_serves_every_element(loss):
     x = np.array([[0.2, 0.5], [0.6, 0.9]])

@@ -213,6 +213,12 @@ def thirty(trained):
     return model, few._replace(test_images=few.test_images[:30], test_labels=few.test_labels[:30])
 
 
+def test_each_of_thirty_classes_has_votes():
+    labels = np.repeat(np.arange(30), 10)
+    codes = np.stack((labels, labels), axis=1).astype(float)
+    assert metrics.neighbour_accuracy(codes, labels, codes, labels) == 1
+
+
 @pytest.mark.parametrize("which", ["parzen", "training_parzen"])
 def test_the_images_that_are_scored_do_not_choose_the_width(thirty, which):
     model, few = thirty

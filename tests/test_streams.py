@@ -115,7 +115,7 @@ def test_the_words_that_decide_dropout_are_uniform_and_unrelated_at_real_size(rn
 
 
 def test_noise_is_normal_and_unrelated_at_real_size(rng):
-    noise, _ = Noise(0.3).forward(np.zeros((1000, 256)), rng)
+    noise, _ = Noise(0.3).forward(np.zeros((1000, 784)), rng)
     assert abs(noise.mean()) < 6 * 0.3 / np.sqrt(noise.size)
     assert abs(noise.std() / 0.3 - 1) < 6 / np.sqrt(2 * noise.size)
     assert_unrelated(noise)
@@ -237,3 +237,10 @@ def test_no_two_steps_take_the_same_labelled_images(labelled):
     numbers, _ = labelled
     steps = {tuple(sorted(step)) for epoch in numbers for step in epoch}
     assert len(steps) == 20 * 30
+
+
+def test_the_labelled_images_of_a_set_as_large_as_mnist_are_taken_equally_often(rng):
+    model, n = npaae.CategoricalAutoencoder(hidden=(4,), visible=1), 60_000
+    draw = model.labels_of_batches(np.arange(n)[:, None], np.zeros(n, int), n - 1)
+    taken = draw(None, rng)[0][:, 0]
+    assert_even(np.bincount(taken // 1000, minlength=60), (n - 1) / 60)

@@ -17,8 +17,8 @@ computes it again.
     both (… | tee log, then Ctrl-C)  as Ctrl-C; what is left goes to stderr   every complete epoch
     SIGKILL, a crash, a power cut    the system's message                     every complete epoch
     a full disk, a lost folder       one sentence naming the file; status 1   every complete epoch
-    its files removed mid-run        they are back after the next epoch       every complete epoch
-    its folder moved or replaced     one sentence; status 1                   all that was moved
+    files removed, but not .lock     they are back after the next epoch       every complete epoch
+    its folder emptied or moved      one sentence; status 1                   all that was moved
     killed before config.json        nothing; the same command starts anew    there was no epoch
     a loss or parameter not finite   phase, epoch and step; status 1          every epoch before it
     a folder that holds a run        one sentence; status 2                   all of that run

@@ -21,7 +21,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 import npaae
 
-from ..running import assert_refused, linux, run, run_here
+from ..running import assert_refused, linux, posix, run, run_here
 from . import solver
 
 import homework  # isort: skip
@@ -974,6 +974,42 @@ def test_as_root_the_process_becomes_nobody_who_can_neither_delete_nor_fork(tmp_
                 process.call("escaped.f")
         assert nobody_is_left(process)
     assert victim.exists()
+
+
+@linux
+def test_what_no_rule_can_stop_has_the_systems_limits():
+    names = ["AS", "CPU", "FSIZE", "CORE", "NPROC"]
+    line = "return [limits.getrlimit(getattr(limits, 'RLIMIT_' + name))[1] for name in names]"
+    line = f"names, limits = {names}, modules()['resource']; {line}"
+    with sandbox.Sandbox() as process:
+        process.load("escaped", f"{ESCAPE}    unwatched(); {line}", UNMETERED)
+        limits = dict(zip(names, process.call("escaped.f").value, strict=True))
+    assert limits == {"AS": 2**31, "CPU": 60, "FSIZE": 2**20, "CORE": 0, "NPROC": 0}
+
+
+@linux
+def test_a_file_that_escaped_code_writes_ends_at_a_mebibyte():
+    line = "with modules()['io'].open('large', 'wb', 0) as file:"
+    line += "\n        while True: file.write(b'x' * 2**18)"
+    with sandbox.Sandbox() as process:
+        process.load("escaped", f"{ESCAPE}    unwatched()\n    {line}", UNMETERED)
+        with pytest.raises(sandbox.Fault):
+            process.call("escaped.f")
+        assert os.path.getsize(os.path.join(process.folder.name, "large")) == 2**20
+
+
+def test_calls_that_take_too_long_together_are_not_continued():
+    with sandbox.Sandbox(total=0) as process:
+        process.load("slow", "def f():\n    return 1")
+        with pytest.raises(sandbox.Fault, match="together"):
+            process.call("slow.f")
+        assert not process.is_open
+
+
+@posix
+def test_the_process_has_a_session_of_its_own_which_can_be_killed_as_a_whole():
+    with sandbox.Sandbox() as process:
+        assert os.getsid(process.process.pid) == process.process.pid
 
 
 def nobody_is_left(process):

@@ -10,7 +10,7 @@ import npaae
 from npaae import Unavailable
 from npaae.experiment import load_data, training_flags
 
-from ..running import assert_equal_runs, assert_refused, command, rows, run_here
+from ..running import alter_config, assert_equal_runs, assert_refused, command, rows, run_here
 
 
 def test_every_flag_is_taken(digits, tmp_path):
@@ -130,6 +130,14 @@ def test_a_run_is_continued_by_either_program_on_the_data_it_was_started_with(co
 def test_a_value_that_equals_the_runs_may_be_repeated(copied):
     flags = ("--hidden", 32, 16, "--prior-std", 5, "--epochs", 3)
     assert run_here("--resume", "--out", copied, *flags).returncode == 0
+
+
+@pytest.mark.parametrize("unknown", [{"overwrite": True}, {"out": "/"}, {"hidden": [8], "x": 1}])
+def test_what_a_damaged_run_calls_a_flag_sets_nothing(copied, unknown):
+    alter_config(copied, name="MNIST", settings=unknown)
+    *_, key = unknown
+    process = run_here("--resume", "--out", copied)
+    assert_refused(process, 1, f"config.json is damaged: {key} is not a flag's setting")
 
 
 # The data, and what the machine may lack

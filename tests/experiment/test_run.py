@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 import npaae
 from npaae import BadFile, CannotWrite, InvalidInput
 from npaae.experiment import Run, check_run, import_plots, read_history, reopen
-from npaae.parallel import SIGNALS
 
 from .. import running
 from ..idx_files import write_set
 from ..running import (
     FILES,
+    SIGNALS,
     alter_config,
     assert_equal_runs,
     assert_refused,
@@ -172,6 +172,7 @@ def test_ctrl_c_sigterm_and_sighup_draw_once_more_and_say_how_to_continue(
     def record_and_stop(run, row):
         record(run, row)
         if row.epoch == 3:
+            assert signal.getsignal(number) is not signal.SIG_DFL
             signal.raise_signal(number)
 
     monkeypatch.setattr(Run, "record", record_and_stop)
@@ -261,6 +262,29 @@ def test_ctrl_c_while_figures_are_drawn_waits_for_the_last_of_them(tmp_path):
         with pytest.raises(KeyboardInterrupt):
             run.draw()
         assert {path.name for path in tmp_path.glob("?.png")} == {"a.png", "b.png"}
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_second_ctrl_c_waits_until_the_last_whole_epoch_is_drawn(tmp_path, monkeypatch):
+    kind, load = npaae.AdversarialAutoencoder, npaae.AdversarialAutoencoder.load
+
+    def interrupted_load(path, **options):
+        signal.raise_signal(signal.SIGINT)
+        return load(path, **options)
+
+    class Figure:
+        def savefig(self, file, **_):
+            file.write(b"drawn")
+
+    with (
+        suppress(KeyboardInterrupt),
+        a_run(tmp_path, figures=lambda run: {"a.png": Figure()}) as run,
+    ):
+        run.model.epoch = 1
+        run.record(a_record(1))
+        monkeypatch.setattr(kind, "load", interrupted_load)
+        raise KeyboardInterrupt
+    assert (tmp_path / "a.png").read_bytes() == b"drawn"
 
 
 @pytest.mark.usefixtures("ctrl_c")

@@ -14,16 +14,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from npaae import BadFile, InvalidInput, Unavailable
+from npaae import BadFile, InvalidInput, Unavailable, parallel
 from npaae.experiment import launch, signals
 from npaae.experiment.signals import Terminated, uninterrupted
-from npaae.parallel import SIGNALS
 
-from ..running import EXAMPLES, FILES, command, files, posix
+from ..running import EXAMPLES, FILES, SIGNALS, command, files, posix
 
 NUMBERS = {
     number: KeyboardInterrupt if number == signal.SIGINT else Terminated for number in SIGNALS
 }
+
+
+def test_a_program_draws_and_ends_on_these_signals():
+    assert list(parallel.SIGNALS) == SIGNALS
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +36,7 @@ def own_signals(monkeypatch):
     monkeypatch.setattr("sys.argv", ["mnist.py"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     launch(lambda: None)
+    assert signal.SIG_DFL not in map(signal.getsignal, NUMBERS)  # which would end the tests
     yield
     for number, handler in previous.items():
         signal.signal(number, handler)
