@@ -1,9 +1,10 @@
-"""The exceptions of npaae."""
+"""The exceptions of npaae, and where its warnings point."""
 
 import pickle
 
 import pytest
 
+import npaae
 from npaae import errors
 from npaae.errors import CannotWrite, InvalidInput, UserError
 
@@ -33,3 +34,9 @@ def test_a_long_value_is_cut_out_of_a_message_but_neither_the_argument_nor_the_a
 def test_an_exception_survives_pickling(message):
     error = InvalidInput(message)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_a_warning_names_the_line_that_discards_training(small_model, rng):
+    with pytest.warns(RuntimeWarning) as caught:
+        npaae.train(small_model(), rng.random((4, 9)))
+    assert caught[0].filename == __file__
