@@ -65,6 +65,14 @@ def test_a_doubt_is_precise_where_a_confidence_is_rounded_to_1(monkeypatch):
     np.testing.assert_allclose(model.other_probability(X), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_doubt_about_a_category_is_the_rest_of_an_images_distribution(dtype):
+    model = small(dtype=dtype)
+    others = model.other_probability(X)
+    np.testing.assert_allclose(others, 1 - model.encode(X)[:, :3], rtol=1e-5)
+    assert others.dtype == dtype
+
+
 def test_the_prior_draws_each_category_as_often_and_one_at_a_time(rng):
     codes = small().draw_prior(rng, 3000)
     five_standard_errors = 5 * np.sqrt(2 / 9 / 3000)

@@ -195,6 +195,12 @@ def test_the_smallest_data_set_is_measured(small_model, monkeypatch):
     assert np.isfinite([found.reconstruction, *found.energy, *found.parzen]).all()
 
 
+@pytest.mark.parametrize("missing", ["train_labels", "test_labels"])
+def test_without_labels_there_is_no_accuracy(thirty, missing):
+    model, few = thirty
+    assert metrics.measure(model, few._replace(**{missing: None})).neighbour_accuracy is None
+
+
 @pytest.mark.parametrize(("latent", "n"), [(2, 100_000), (3, 66_666), (500, 1000)])
 def test_a_prior_is_measured_by_many_draws_of_short_codes(small_model, latent, n):
     model = small_model(latent=latent)

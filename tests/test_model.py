@@ -45,6 +45,9 @@ def test_a_models_repr_says_what_it_is_in_a_line():
     assert "(9-7-12, 10 categories, prior half, " in repr(
         CategoricalAutoencoder(hidden=(7,), visible=9, latent=2, prior=half)
     )
+    assert "(9-7-2, 3 classes, prior " in repr(
+        AdversarialAutoencoder(hidden=(7,), visible=9, classes=3, prior=priors.swiss_roll())
+    )
 
 
 def half(rng, n, dim):
