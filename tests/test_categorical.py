@@ -255,6 +255,12 @@ def test_the_search_for_a_perturbation_writes_no_gradient():
     assert np.isnan(model.gradient).all()
 
 
+def test_heads_at_exactly_their_distance_are_not_too_close():
+    loss, gradient = repulsion(np, np.array([[0.0, 0], [3, 4]]), 5.0)
+    assert loss == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
 def test_heads_that_coincide_count_as_too_close_and_are_not_pushed():
     loss, dW = repulsion(np, np.zeros((3, 2)), 1.0)
     assert loss == 3

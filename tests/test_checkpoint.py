@@ -222,6 +222,16 @@ def test_a_prior_that_has_no_name_can_be_copied_but_not_pickled():
         pickle.dumps(model)
 
 
+def test_what_a_model_shares_with_its_surroundings_its_deep_copy_shares_with_theirs():
+    class Half:
+        def __call__(self, rng, n, dim):
+            return abs(rng.standard_normal((n, dim)))
+
+    model = AdversarialAutoencoder(**SMALL, prior=Half())
+    copied, prior = copy.deepcopy((model, model.prior))
+    assert copied.prior is prior is not model.prior
+
+
 @each_copy
 def test_a_model_that_ranks_train_is_not_copied(copied):
     model = AdversarialAutoencoder(**SMALL)
