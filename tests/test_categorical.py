@@ -274,6 +274,11 @@ def test_rows_of_any_size_get_the_length_1_in_float32(size):
     np.testing.assert_allclose(_unit_rows(np, x), expected, rtol=1e-6)
 
 
+def test_a_small_row_gets_the_length_1_beside_a_large_one_in_float32():
+    x = np.array([[3e-30, -4e-30], [3e30, 4e30]], np.float32)
+    np.testing.assert_allclose(_unit_rows(np, x), [[0.6, -0.8], [0.6, 0.8]], rtol=1e-6)
+
+
 def test_information_is_ln_k_for_one_hot_and_equally_frequent_categories():
     sure = np.kron(100 * np.eye(3), np.ones((5, 1)))
     assert information(np, sure)[0] == pytest.approx(np.log(3), rel=1e-12)
