@@ -49,6 +49,21 @@ def one_blas_thread():
         yield
 
 
+@pytest.fixture(autouse=True)
+def not_for_ever():
+    """A test that waits for what never comes fails, where the system has alarms."""
+
+    def end(*_):
+        raise TimeoutError("this test has not ended within ten minutes")
+
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, end)
+        signal.alarm(600)
+    yield
+    if hasattr(signal, "SIGALRM"):
+        signal.alarm(0)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

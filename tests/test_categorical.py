@@ -159,6 +159,12 @@ def test_batch_normalisation_evaluates_with_running_averages(rng):
     np.testing.assert_allclose(layer.forward(x)[0], layer.forward(x, rng)[0], rtol=1e-4)
 
 
+def test_batch_normalisation_is_precise_far_from_0_in_float32(rng):
+    x = (1000 + rng.standard_normal((100, 3))).astype(np.float32)
+    y, _ = BatchNorm(np, 3, np.float32).forward(x, rng)
+    np.testing.assert_allclose(y.std(axis=0), 1, rtol=1e-3)
+
+
 def test_evaluation_does_not_move_the_running_averages(rng):
     layer = BatchNorm(np, 2, float)
     layer.forward(rng.standard_normal((50, 2)))
@@ -279,6 +285,12 @@ def test_a_small_row_gets_the_length_1_beside_a_large_one_in_float32():
     np.testing.assert_allclose(_unit_rows(np, x), [[0.6, -0.8], [0.6, 0.8]], rtol=1e-6)
 
 
+def test_the_divergence_of_a_certain_row_is_finite_in_float32():
+    loss, gradient = divergence(np, np.float32([[0, -200]]), np.float32([[0, 0]]))
+    assert loss == pytest.approx(np.log(2), rel=1e-6)
+    np.testing.assert_allclose(gradient, [[-0.5, 0.5]], rtol=1e-6)
+
+
 def test_information_is_ln_k_for_one_hot_and_equally_frequent_categories():
     sure = np.kron(100 * np.eye(3), np.ones((5, 1)))
     assert information(np, sure)[0] == pytest.approx(np.log(3), rel=1e-12)
@@ -394,8 +406,8 @@ def test_each_step_takes_all_labelled_images_that_fit_into_a_batch(batch_size):
 def test_each_step_takes_a_batch_of_more_labelled_images_each_with_its_label():
     rows = IMAGES.reshape(25, 9).tolist()
     place = {tuple(row): label for row, label in zip(rows, LABELLED, strict=True)}
-    for images, labels in examples_of_steps(LABELLED, 5):
-        assert len(images) == 5
+    for images, labels in examples_of_steps(LABELLED, 6):  # the last batch has a single image
+        assert len(images) == 6
         assert [place[tuple(image)] for image in images] == labels
 
 

@@ -1,5 +1,6 @@
 """Anybody's files and the sources of MNIST. Downloads are tried against servers on the loopback."""
 
+import errno
 import gzip
 import hashlib
 import re
@@ -83,6 +84,13 @@ def test_without_a_test_part_a_tenth_is_held_out_by_a_fixed_draw_and_that_is_sai
         assert [place[image.tobytes()] for image in first.test_images] == [*first.test_labels]
     else:
         assert (first.train_labels, first.test_labels, first.label_names) == (None, None, ())
+
+
+def test_what_is_held_out_is_of_the_whole_file():
+    numbers = np.arange(200) / 200
+    held_out = 200 * data.dataset(numbers[:, None, None] * np.ones((2, 2))).test_images[:, 0, 0]
+    assert len(held_out) == 20
+    assert held_out.min() < 50 < 150 < held_out.max()
 
 
 def test_images_for_validation_are_the_test_set_if_there_is_no_other(tmp_path):
@@ -412,6 +420,18 @@ def test_one_data_set_is_not_taken_for_the_other(publish, tmp_path):
 def test_a_system_copy_is_used_before_the_network_if_its_content_is_right(publish, tmp_path):
     write_set(tmp_path / "other", train=7)
     arrays = publish(system_folders=[tmp_path / "other", tmp_path / "mirror"])
+    np.testing.assert_array_equal(data.mnist().train_images, arrays["train_images"])
+
+
+def test_a_system_copy_that_cannot_be_read_is_passed_over(publish, tmp_path, monkeypatch):
+    def read(folder, *arguments):
+        if folder.name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return read_folder(folder, *arguments)
+
+    read_folder = data._read_folder
+    monkeypatch.setattr(data, "_read_folder", read)
+    arrays = publish(system_folders=[tmp_path / "locked", tmp_path / "mirror"])
     np.testing.assert_array_equal(data.mnist().train_images, arrays["train_images"])
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import npaae
 from npaae import AdversarialAutoencoder, InvalidInput, gradcheck
 from npaae.priors import gaussian, gaussian_mixture, swiss_roll
 
@@ -108,3 +109,15 @@ def test_a_prior_without_working_parts_is_refused_for_a_model_with_classes(prior
 def test_a_prior_of_the_plane_is_refused_for_codes_of_other_dimensions(prior):
     with pytest.raises(InvalidInput, match=r"^prior must"):
         AdversarialAutoencoder(prior=prior, latent=3, classes=10)
+
+
+def test_each_of_two_hundred_classes_reaches_the_steps():
+    class Watched(AdversarialAutoencoder):
+        def step(self, x, rng, labels=None):
+            given.extend(zip(np.rint(200 * x[:, 0]).tolist(), labels.tolist(), strict=True))
+            return (np.float32(0),) * 3
+
+    given, labels = [], np.arange(200)
+    model = Watched(hidden=(3,), visible=1, classes=200, prior=swiss_roll())
+    list(npaae.train(model, labels[:, None] / 200, labels=labels, epochs=1))
+    assert sorted(given) == [(label, label) for label in labels]

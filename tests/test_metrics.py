@@ -225,6 +225,33 @@ def test_each_of_thirty_classes_has_votes():
     assert metrics.neighbour_accuracy(codes, labels, codes, labels) == 1
 
 
+def test_each_of_three_hundred_neighbours_has_a_vote():
+    labels = np.repeat([0, 1], [100, 200])
+    codes = np.zeros((300, 2))
+    assert (
+        metrics.neighbour_accuracy(codes, labels, codes[:1], np.ones(1, int), neighbours=300) == 1
+    )
+
+
+def test_moments_leave_the_codes_as_they_are():
+    codes = np.arange(6.0).reshape(3, 2)
+    moments(codes)
+    np.testing.assert_array_equal(codes, np.arange(6.0).reshape(3, 2))
+
+
+def test_the_division_that_is_given_is_one_of_those_of_the_threshold():
+    x = np.arange(20.0)[:, None]
+    found = energy_test(x, x + 1e4, permutations=1)  # the quantile lies between the two divisions
+    assert found.threshold > 0.8 * found.distance
+
+
+def test_each_seed_has_its_own_draws_of_the_prior_and_its_own_samples(thirty):
+    one, other = (metrics.measure(*thirty, seed=seed) for seed in (0, 1))
+    assert one.energy.distance != other.energy.distance
+    assert one.parzen.mean != other.parzen.mean
+    assert one.training_parzen == other.training_parzen
+
+
 @pytest.mark.parametrize("which", ["parzen", "training_parzen"])
 def test_the_images_that_are_scored_do_not_choose_the_width(thirty, which):
     model, few = thirty

@@ -50,6 +50,12 @@ def test_a_models_repr_says_what_it_is_in_a_line():
     )
 
 
+def test_each_of_more_images_than_16_bits_can_count_is_encoded():
+    model = AdversarialAutoencoder(hidden=(1,), visible=1, latent=1)
+    images = np.arange(2**16 + 1, dtype=np.float32)[:, None] / 2**17
+    np.testing.assert_array_equal(model.encode(images)[-9:], model.encode(images[-9:]))
+
+
 def half(rng, n, dim):
     return abs(rng.standard_normal((n, dim)))
 

@@ -362,6 +362,54 @@ def test_a_layer_that_draws_other_shapes_on_several_ranks_is_refused():
         rng.random((7, 3))
 
 
+def test_the_other_ranks_go_on_if_rank_0_fails(monkeypatch):
+    barriers = []
+    comm = SimpleNamespace(Get_rank=lambda: 0, Barrier=lambda: barriers.append(0))
+    monkeypatch.setattr(parallel, "world", lambda: comm)
+    with suppress(OSError), parallel.rank_0_first():
+        raise OSError
+    assert barriers == [0]
+
+
+def on_gpus(monkeypatch, count):
+    """The stand-in for CuPy on a machine with so many GPUs, and the numbers of those taken."""
+    taken = []
+    gpu = lambda number: SimpleNamespace(use=lambda: taken.append(number))  # noqa: E731
+    runtime = SimpleNamespace(getDeviceCount=lambda: count)
+    cuda = SimpleNamespace(Device=gpu, runtime=runtime)
+    monkeypatch.setattr(strict_device.device, "cuda", cuda, raising=False)
+    return strict_device.device, taken
+
+
+def test_an_mpi_that_cannot_read_a_gpu_averages_a_copy_which_returns(monkeypatch):
+    def triple(in_place, array):
+        assert type(array) is np.ndarray
+        array *= 3
+
+    (device, _), comm = on_gpus(monkeypatch, 1), Rank()
+    comm.Allreduce = triple
+    array = device.asarray(np.ones(5))
+    parallel.Ranks(comm, device).average(array)
+    np.testing.assert_array_equal(to_host(array), 3)
+
+
+def test_the_ranks_of_a_machine_take_its_gpus_in_turn(monkeypatch):
+    device, taken = on_gpus(monkeypatch, 2)
+    for of_all, of_this_machine in ((5, 0), (4, 1), (7, 2), (6, 3)):
+        comm = Rank(of_all, [[None]] * 8)
+        comm.Split_type = lambda kind, number=of_this_machine: Rank(number, [[None]] * 4)
+        parallel.Ranks(comm, device)
+    assert taken == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("variable", ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE"])
+def test_an_mpiexec_of_either_family_is_noticed(variable, monkeypatch):
+    comm = SimpleNamespace(Get_size=lambda: 2)
+    monkeypatch.setenv(variable, "2")
+    monkeypatch.setattr(parallel, "_mpi", lambda: SimpleNamespace(COMM_WORLD=comm))
+    assert parallel.world() is comm
+
+
 def test_without_mpiexec_there_is_no_communicator_and_mpi4py_is_not_imported():
     code = (
         "import npaae, sys; npaae.AdversarialAutoencoder(hidden=(4,)); "

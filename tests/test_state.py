@@ -203,3 +203,12 @@ def test_another_seed_may_be_assigned_and_a_wrong_one_is_refused():
     np.testing.assert_array_equal(model.theta, other.theta)
     with pytest.raises(InvalidInput, match=r"^seed must"):
         model.seed = -1
+
+
+def test_a_prior_of_ones_own_replaces_the_one_that_the_file_would_name(tmp_path):
+    model = AdversarialAutoencoder(hidden=(3,), visible=4)
+    model.prior = lambda rng, n, dim: rng.random((n, dim))
+    assert model.config["prior"] is None
+    model.save(tmp_path / "model.npz")
+    with pytest.raises(InvalidInput, match=r"^prior must"):
+        AdversarialAutoencoder.load(tmp_path / "model.npz")

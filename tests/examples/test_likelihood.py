@@ -47,6 +47,22 @@ def epochs_trained(monkeypatch):
     return epochs
 
 
+@pytest.mark.usefixtures("epochs_trained")
+def test_each_seed_has_its_own_samples_and_the_spread_is_that_of_a_sample(
+    main, monkeypatch, capsys
+):
+    def sample(model, n, *, seed):
+        seeds.append(seed)
+        return np.zeros((n, 784))
+
+    seeds, scores = [], iter([1.0, 3.0, 9.0])
+    monkeypatch.setattr(npaae.AdversarialAutoencoder, "sample", sample)
+    monkeypatch.setattr(metrics, "parzen", lambda *_: metrics.Parzen(next(scores), 0.0, 0.1))
+    main("--epochs", 1, "--seeds", 3, 4)
+    assert seeds == [3, 4]
+    assert "2.0 ± 1.4 " in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_it_scores_a_model_per_seed_and_the_training_images(main, tmp_path, capsys):
     main("--epochs", 1, "--seeds", 3, 4)

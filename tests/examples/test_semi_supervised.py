@@ -71,6 +71,13 @@ def test_as_many_images_of_each_digit_are_labelled_with_their_own_labels(sample,
     assert (labels[~known] == -1).all()
 
 
+def test_labels_are_drawn_from_a_set_as_large_as_mnist():
+    digits = npaae.data.mnist_sample()._replace(train_labels=np.arange(60_000) % 10)
+    chosen = np.flatnonzero(semi_supervised.draw_labels(digits, 100, seed=0) >= 0)
+    assert len(chosen) == 100
+    assert chosen.min() < 15_000 < 45_000 < chosen.max()
+
+
 def test_the_seed_draws_the_labelled_images(sample):
     first, again, other = (semi_supervised.draw_labels(sample, 100, s) for s in (0, 0, 1))
     np.testing.assert_array_equal(first, again)

@@ -1,5 +1,6 @@
 """The folder of a run: what it holds, that nothing is lost however it ends, how it continues."""
 
+import errno
 import io
 import json
 import os
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import npaae
-from npaae import BadFile, CannotWrite, InvalidInput
+from npaae import BadFile, CannotWrite, Diverged, InvalidInput
 from npaae.experiment import Run, check_run, import_plots, read_history, reopen
 
 from .. import running
@@ -314,6 +315,66 @@ def test_an_epoch_that_could_not_be_saved_is_not_counted(monkeypatch, tmp_path, 
     assert files(tmp_path) == set()
 
 
+def test_an_epoch_whose_model_could_not_be_saved_is_computed_again(monkeypatch, tmp_path):
+    def fail(path):
+        raise CannotWrite("full")
+
+    with suppress(CannotWrite), a_run(tmp_path) as run:
+        for epoch in (1, 2):
+            run.model.epoch = epoch
+            run.model.theta += 1
+            run.record(a_record(epoch))
+            monkeypatch.setattr(run.model, "save", fail)
+    assert len(rows(tmp_path)) == 2
+    model = saved_model(tmp_path)
+    check_run(tmp_path, model, run.dataset)
+    assert [record.epoch for record in read_history(tmp_path, model)] == [1]
+
+
+def test_a_disk_with_room_for_one_model_alone_is_refused_before_training(monkeypatch, tmp_path):
+    def fail(path):
+        raise CannotWrite("full")
+
+    run = a_run(tmp_path)
+    monkeypatch.setattr(run.model, "save", fail)
+    with pytest.raises(CannotWrite), run:
+        pytest.fail("it has begun")
+
+
+def test_a_figure_that_could_not_be_drawn_leaves_the_old_one(tmp_path):
+    class Figure:
+        def savefig(self, file, **_):
+            if not (tmp_path / "a.png").exists():
+                file.write(b"whole")
+                return
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with suppress(OSError), a_run(tmp_path, figures=lambda run: {"a.png": Figure()}) as run:
+        run.draw()
+        run.draw()
+        pytest.fail("it has drawn")
+    assert (tmp_path / "a.png").read_bytes() == b"whole"
+
+
+def test_a_run_that_diverged_is_not_advised_to_continue(tmp_path, capsys):
+    with suppress(Diverged), a_run(tmp_path) as run:
+        run.record(a_record(1))
+        raise Diverged("a loss is not finite")
+    assert "Stopped after 1 epoch" in (said := "".join(capsys.readouterr()))
+    assert "--resume" not in said
+
+
+@pytest.mark.parametrize("name", npaae.data.Dataset._fields[:4])
+def test_data_that_differ_in_any_array_are_other_data(name, tmp_path):
+    sample = npaae.data.mnist_sample()
+    other = sample._replace(**{name: getattr(sample, name)[::-1]})
+    with a_run(tmp_path) as run:
+        run.record(a_record(1))
+    with pytest.raises(InvalidInput, match="not the same data"):
+        Run(tmp_path, "MNIST", run.model, other, epochs=9, batch_size=100, resume=True).__enter__()
+
+
 @pytest.mark.parametrize("existed", [False, True])
 def test_an_error_before_the_first_epoch_leaves_nothing_behind(tmp_path, existed):
     folder = tmp_path / "run"
@@ -562,6 +623,15 @@ def test_a_run_killed_before_it_has_a_configuration_starts_again(
     assert_refused(run_here("--resume", "--out", tmp_path / "run"), 2, "no config.json")
     assert run_here(*flags).returncode == 0
     assert_equal_runs(tmp_path / "run", whole)
+
+
+def test_a_trained_model_without_a_configuration_is_not_taken_for_a_start(tmp_path, digits):
+    model = npaae.AdversarialAutoencoder(hidden=(4,))
+    model.epoch = 7
+    model.save(tmp_path / "model.npz")
+    before = (tmp_path / "model.npz").read_bytes()
+    assert_refused(run_here("--data-dir", digits, *SMALL, "--out", tmp_path), 2, "no config.json")
+    assert (tmp_path / "model.npz").read_bytes() == before
 
 
 @pytest.mark.parametrize("number", first_fast(IN_AN_EPOCH))
