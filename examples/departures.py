@@ -1,21 +1,19 @@
 """Print the effect of each departure from the report's published setting, from finished runs.
 
 The runs must be of `report.py`, on one data set and with the same number of epochs: some as its
-author ran it, and others with --departure, --batch-size, --hidden or --prior-std. Each row has the
-means over the seeds of one setting and, after ±, the standard deviations. "codes' std" is that of
-the test set's codes, divided by that of the prior.
+author ran it, and others with --departure, --batch-size, --hidden, --latent or --prior-std. Each
+row has the means over the seeds of one setting and, after ±, the standard deviations. "codes' std"
+is that of the test set's codes, divided by that of the prior.
 """
 
 from typing import Any
 
 import interruptible as interruptible  # first: from here on, Ctrl-C is silent
 import numpy as np
-from report import DEPARTURES, LOSSES  # in the same folder
+from report import CODES, DEPARTURES, LOSSES  # in the same folder
 
 from npaae import InvalidInput, metrics
 from npaae.experiment import Parser, launch, read_config, read_history, reopen
-
-PUBLISHED = {"departure": "none", "batch size": 256, "hidden": (1000, 1000), "prior's std": 5.0}
 
 
 def main() -> None:
@@ -24,32 +22,37 @@ def main() -> None:
     parser.add_data_flags()
     flags = parser.parse_args()
     rows: dict[str, list[Any]] = {}
-    kinds = set()
+    kinds, seen = set(), set()
     for folder in flags.runs:
         config = read_config(folder)
-        departure = config["settings"].get("departure")
-        if departure not in DEPARTURES:
+        departure, name = (config["settings"].get(key) for key in ("departure", "data"))
+        if departure not in DEPARTURES or name not in CODES:
             raise InvalidInput(
                 f"{folder} must hold a run of report.py, got one of {config['name']}"
             )
         kind = DEPARTURES[departure]
         _, model, dataset = reopen(folder, flags.data_dir, kind=kind)
-        kinds.add((config["name"], model.epoch))
+        kinds.add((config["data_sha256"], model.epoch))
         if len(kinds) > 1:
             raise InvalidInput(f"{folder} must have the data set and the epochs of the other runs")
-        setting = {
-            "departure": departure,
-            "batch size": config["batch_size"],
-            "hidden": model.config["hidden"],
-            "prior's std": getattr(model.prior, "std", None),
+        latent, std = CODES[name]
+        setting = {  # of the run, and as published
+            "departure": (departure, "none"),
+            "batch size": (config["batch_size"], 256),
+            "hidden": (model.config["hidden"], (1000, 1000)),
+            "latent": (model.latent, latent),
+            "prior's std": (getattr(model.prior, "std", None), std),
         }
-        differs = [f"{k} {v}" for k, v in setting.items() if v != PUBLISHED[k]]
+        differs = [f"{k} {own}" for k, (own, published) in setting.items() if own != published]
         last, n = read_history(folder, model)[-1], len(dataset.test_images)
         draws = model.sample_prior(n, seed=1)
         energy = metrics.energy_test(model.encode(dataset.test_images), draws).distance
         losses = [getattr(last, loss) for loss in LOSSES]
         width = np.mean(last.code_std) / draws.std()
-        label = ", ".join(differs) or "as published"
+        label, seed = ", ".join(differs) or "as published", model.config["seed"]
+        if (label, seed) in seen:
+            raise InvalidInput(f"{folder} must have a seed that no other run of its setting has")
+        seen.add((label, seed))
         rows.setdefault(label, []).append([*losses, last.test_reconstruction, energy, width])
 
     columns = [*LOSSES, "test BCE", "energy distance", "codes' std"]

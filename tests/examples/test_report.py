@@ -1,6 +1,7 @@
 """The report's experiment: the facts of its author's code, and the programs that repeat it."""
 
-import matplotlib.image
+import re
+
 import numpy as np
 import pytest
 
@@ -85,6 +86,15 @@ def test_one_pass_and_relu_together_are_the_models_of_mnist_py(published):
     np.testing.assert_array_equal(ours.theta, default.theta)
 
 
+def test_without_dropout_its_step_is_that_of_mnist_py(published):
+    off = {"dropout": 0.0, "discriminator_dropout": 0.0}
+    ours, default = (published(kind, **off) for kind in (report.WithReLU, AdversarialAutoencoder))
+    for seed in range(3):
+        losses = [model.step(X, np.random.default_rng(seed)) for model in (ours, default)]
+        assert losses[0] == losses[1]
+    np.testing.assert_array_equal(ours.theta, default.theta)
+
+
 @pytest.mark.parametrize("phase", ["reconstruction", "discriminator", "generator"])
 def test_the_gradients_of_the_three_phases_are_those_of_its_losses(published, phase):
     model = published()
@@ -144,6 +154,54 @@ def run_of_report(digits, tmp_path_factory):
     return folder, run_here(*arguments, example="report.py", pictures=True)
 
 
+@pytest.mark.parametrize(
+    ("flags", "shown"),
+    [
+        ([], ["100", "256", "1000 1000", "2", "5.0"]),
+        (["--data", "fashion"], ["50", "256", "1000 1000", "12", "4.0"]),
+    ],
+    ids=["MNIST", "Fashion-MNIST"],
+)
+def test_its_defaults_are_the_authors_or_for_fashion_those_that_were_found(flags, shown):
+    text = " ".join(run_here(*flags, "--help", example="report.py").stdout.split())
+    for flag, default in zip(("epochs", "batch-size", "hidden", "latent", "prior-std"), shown,
+                             strict=True):  # fmt: skip
+        assert re.search(rf"--{flag} [^-]* \(default: {default}\)", text)
+
+
+def test_each_departure_is_the_class_that_its_flag_names():
+    kinds = [report.Published, report.WithReLU, report.WithDropout, report.OnePass]
+    names = ["none", "relu", "dropout", "one-pass"]
+    assert list(report.DEPARTURES.items()) == list(zip(names, kinds, strict=True))
+
+
+@pytest.fixture
+def fashion(digits, monkeypatch):
+    """Few images in place of Fashion-MNIST, wherever it is."""
+    monkeypatch.setattr(npaae.data, "fashion_mnist", lambda: npaae.data.mnist(digits))
+
+
+@pytest.mark.usefixtures("fashion")
+def test_a_run_of_fashion_mnist_is_continued_and_evaluated_as_what_it_is(tmp_path):
+    train = ("--data", "fashion", *SMALL, "--epochs", 1, "--prior-std", 3)
+    again = ("--out", tmp_path / "run", "--no-progress")
+    process = run_here(*train, *again, example="report.py")
+    assert process.stdout.splitlines()[-1].startswith("| 1 | 0.3702 / 0.3660 / 1.9050 | ")
+    process = run_here("--resume", "--epochs", 2, *again, example="report.py")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.splitlines()[-1].startswith("| 2 | 0.3225 / 0.2380 / 3.5620 | ")
+    model = report.Published.load(tmp_path / "run" / "model.npz")
+    assert (model.latent, model.prior.std, model.epoch) == (12, 3, 2)
+    assert run_here("--evaluate", *again, example="report.py").returncode == 0
+    process = run_here("--resume", "--data", "mnist", *again, example="report.py")
+    assert_refused(process, 2, "--data mnist contradicts", "fashion")
+
+
+def test_the_bundled_sample_is_no_fashion_mnist(tmp_path):
+    flags = ("--data", "fashion", "--sample", "--out", tmp_path / "run")
+    assert_refused(run_here(*flags, example="report.py"), 2, "--sample")
+
+
 def test_it_leaves_the_files_of_a_run_and_prints_the_table(run_of_report):
     folder, process = run_of_report
     assert (process.returncode, process.stderr) == (0, "")
@@ -171,7 +229,7 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(run_of_report, digits, tm
 
 def test_another_program_does_not_resume_it(run_of_report):
     process = run_here("--resume", "--out", run_of_report[0])
-    assert_refused(process, 2, "report-mnist")
+    assert_refused(process, 2, "a run of report")
 
 
 def test_it_is_evaluated_as_what_it_is(run_of_report):
@@ -193,17 +251,54 @@ def test_departures_are_compared_setting_by_setting(run_of_report, digits, tmp_p
     _, _, *lines = process.stdout.splitlines()
     assert [line.split("|")[2].strip() for line in lines] == ["2", "1"]
     assert "departure relu" in lines[1]
-    mean = np.mean([float(rows(folder)[-1]["generator"]) for folder in (runs[0], runs[2])])
-    assert f"| {mean:.4f} ± " in lines[0]
+    cells = [cell.strip() for cell in lines[0].split("|")]
+    for place, name in ((5, "generator"), (6, "test_reconstruction")):
+        values = [float(rows(folder)[-1][name]) for folder in (runs[0], runs[2])]
+        spread = abs(values[0] - values[1]) / np.sqrt(2)
+        assert cells[place] == f"{np.mean(values):.4f} ± {spread:.4f}"
     assert "±" not in lines[1]
     stds = [float(rows(with_relu)[-1][f"code_std_{k}"]) for k in (0, 1)]
     assert float(lines[1].split("|")[-2]) == pytest.approx(np.mean(stds) / 5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        (["--seed", 5, "--latent", 3], ["hidden (8, 6)", "hidden (8, 6), latent 3"]),
+        (["--seed", 5, "--prior-std", 1], ["hidden (8, 6)", "hidden (8, 6), prior's std 1.0"]),
+        (["--seed", 5, "--hidden", 7], ["hidden (8, 6)", "hidden (7,)"]),
+    ],
+    ids=["latent", "prior's std", "hidden"],
+)
+def test_runs_that_differ_are_rows_of_their_own(run_of_report, digits, tmp_path, options, rows):
+    given = (*SMALL, *options, "--batch-size", 256, "--data-dir", digits, "--out", tmp_path / "run")
+    assert run_here(*given, example="report.py").returncode == 0
+    lines = run_here(run_of_report[0], tmp_path / "run", example="departures.py").stdout
+    labels = [line.split("|")[1].strip() for line in lines.splitlines()[2:]]
+    assert labels == [f"batch size 100, {rows[0]}", rows[1]]
+
+
+def test_departures_refuse_one_run_twice(run_of_report):
+    folder, _ = run_of_report
+    assert_refused(run_here(folder, folder, example="departures.py"), 2, folder, "seed")
+
+
+def test_departures_refuse_runs_on_other_data(run_of_report, tmp_path):
+    given = (*SMALL, "--seed", 1, "--sample", "--out", tmp_path / "run")
+    assert run_here(*given, example="report.py").returncode == 0
+    process = run_here(run_of_report[0], tmp_path / "run", example="departures.py")
+    assert_refused(process, 2, tmp_path / "run", "data set")
 
 
 def test_departures_refuse_a_run_of_another_program(finished):
     assert_refused(run_here(finished[0], example="departures.py"), 2, "report.py")
 
 
-def test_the_losses_are_drawn_beside_the_reports_curves(run_of_report):
-    picture = matplotlib.image.imread(run_of_report[0] / "losses.png")
-    assert (picture[..., :3].max(axis=2) < 0.2).sum() > 1000  # dashed black lines, and text
+def test_each_loss_is_drawn_beside_its_own_curve(digits, tmp_path):
+    given = (*SMALL, "--epochs", 1, "--data-dir", digits, "--out", tmp_path / "run")
+    assert run_here(*given, example="report.py").returncode == 0
+    drawn = (tmp_path / "run" / "losses.png").read_bytes()  # the numbers of its lines, by `sketch`
+    curves = report.read_curves("MNIST")
+    lines = [np.stack((curves["epoch"], curves[loss]), axis=1) for loss in report.LOSSES]
+    places = [drawn.find(line.tobytes()) for line in lines]
+    assert -1 < places[0] < places[1] < places[2]
