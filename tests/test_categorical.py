@@ -349,6 +349,7 @@ def test_a_model_in_float32_computes_in_float32():
     embedded = model.embed_codes(codes.astype(float))
     results = (codes, embedded, *model.step(X, draws(), (X, LABELS)))
     assert {array.dtype for array in results} == {np.dtype("float32")}
+    assert {array.dtype for array in model.arrays().values()} == {np.dtype("float32")}
 
 
 # Training, saving
