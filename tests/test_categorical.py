@@ -165,6 +165,13 @@ def test_batch_normalisation_is_precise_far_from_0_in_float32(rng):
     np.testing.assert_allclose(y.std(axis=0), 1, rtol=1e-3)
 
 
+@pytest.mark.parametrize("in_training", [True, False])
+def test_batch_normalisation_keeps_float32(in_training, rng):
+    x = rng.standard_normal((6, 3)).astype(np.float32)
+    y, _ = BatchNorm(np, 3, np.float32).forward(x, rng if in_training else None)
+    assert y.dtype == np.float32
+
+
 def test_evaluation_does_not_move_the_running_averages(rng):
     layer = BatchNorm(np, 2, float)
     layer.forward(rng.standard_normal((50, 2)))

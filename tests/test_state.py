@@ -137,6 +137,13 @@ def test_a_vector_that_is_assigned_is_copied_into_the_one_that_all_networks_view
 
 
 @pytest.mark.parametrize("name", ["theta", "gradient"])
+@pytest.mark.parametrize("values", [0.5, [0.5], np.zeros(3)])
+def test_a_vector_takes_nothing_of_another_shape(name, values):
+    with pytest.raises(InvalidInput, match=rf"^{name} must have shape"):
+        setattr(AdversarialAutoencoder(**SMALL), name, values)
+
+
+@pytest.mark.parametrize("name", ["theta", "gradient"])
 def test_a_vector_can_be_updated_in_place(name):
     model = AdversarialAutoencoder(**SMALL)
     vector = getattr(model, name)
