@@ -324,6 +324,14 @@ def test_cluster_heads_end_no_nearer_than_their_distance():
     assert np.linalg.norm(heads[1] - heads[0]) > 1.9
 
 
+def test_heads_are_repelled_within_the_distance_that_they_have():
+    model = small(head_distance=1.0)
+    heads, losses = model.decoder.layers[0], []
+    for heads.distance in (1.0, 100.0):
+        losses.append(model.reconstruction_gradient(X, None))
+    assert losses[1] > losses[0] + 0.1
+
+
 def test_a_model_without_cluster_heads_does_not_embed():
     with pytest.raises(InvalidInput, match=r"^head_distance must"):
         small().embed(X)

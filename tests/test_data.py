@@ -93,6 +93,19 @@ def test_what_is_held_out_is_of_the_whole_file():
     assert held_out.min() < 50 < 150 < held_out.max()
 
 
+def test_the_name_of_an_archive_may_be_in_capitals(tmp_path):
+    npz_layout("x", "y")(tmp_path, some_images()).rename(tmp_path / "DATA.NPZ")
+    assert data.load(tmp_path / "DATA.NPZ").train_labels is not None
+
+
+@pytest.mark.parametrize("part", ["train_labels", "test_labels"])
+def test_a_label_of_either_part_that_has_no_name_is_refused(part):
+    images, labels = np.ones((6, 3, 3)), np.arange(6) % 2
+    named = data.dataset(images, labels, images, labels)
+    with pytest.raises(InvalidInput, match=r"^labels must"):
+        data.usable(named._replace(**{part: labels + 1}), 9)
+
+
 def test_images_for_validation_are_the_test_set_if_there_is_no_other(tmp_path):
     images = some_images()
     np.savez(tmp_path / "mine.npz", x_train=images.train_images, x_val=images.test_images)

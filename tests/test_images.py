@@ -35,6 +35,13 @@ def test_pixels_outside_their_range_or_of_another_type_are_refused(pixel):
         checked_rows(np.full((2, 9), pixel), 9)
 
 
+def test_a_pixel_out_of_range_is_found_in_the_last_image_of_many():
+    pixels = np.full((5000, 9), 0.5, np.float32)
+    pixels[-1, -1] = 1.5
+    with pytest.raises(InvalidInput, match="images must"):
+        checked_rows(pixels, 9)
+
+
 class Images(NamedTuple):
     train: Any
     test: Any

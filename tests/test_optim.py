@@ -106,3 +106,13 @@ def test_float32_stays_float32_and_the_gradient_is_left_alone():
     adam.step()
     assert theta.dtype == adam.m.dtype == adam.v.dtype == np.float32
     np.testing.assert_allclose(theta, 0.9, rtol=1e-6)
+
+
+def test_a_step_of_rate_0_moves_the_moments_alone():
+    theta = np.ones(3)
+    adam = Adam(np, theta, np.ones(3), 0.1)
+    adam.learning_rate = 0.0  # as a schedule may set it
+    adam.step()
+    assert adam.t == 1
+    np.testing.assert_allclose(adam.m, 0.1)
+    np.testing.assert_array_equal(theta, 1)

@@ -112,6 +112,18 @@ def test_the_loss_curves_can_be_drawn_before_the_first_epoch_ends():
 # Pictures made of images
 
 
+def test_every_image_of_a_large_test_set_is_a_dot(small_model, rng):
+    labels = np.arange(6000) % 10
+    figure = plots.latent(small_model(prior=gaussian()), rng.random((6000, 3, 3)), labels)
+    assert len(dots(figure.axes[0])[0]) == 6000
+
+
+def test_each_seed_gives_samples_of_its_own(small_model):
+    model = small_model()
+    drawn = [plots.samples(model, seed=seed).axes[0].images[0].get_array() for seed in (0, 1)]
+    assert not np.array_equal(*drawn)
+
+
 def test_a_grid_shows_images_in_reading_order_dark_on_white():
     figure = plots.image_grid(np.eye(4), columns=2)
     assert canvas(figure).shape == (6, 6)

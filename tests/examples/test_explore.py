@@ -107,7 +107,14 @@ def ring(rng, n, dim):
     return np.stack((10 + np.cos(angles), np.sin(angles)), axis=1)
 
 
-@pytest.mark.parametrize(("prior", "std"), [(npaae.priors.gaussian(0.25), 0.25), (ring, None)])
+@pytest.mark.parametrize(
+    ("prior", "std"),
+    [
+        (npaae.priors.gaussian(0.25), 0.25),
+        (npaae.priors.swiss_roll(), None),
+        (ring, None),
+    ],
+)
 def test_a_gaussian_prior_is_its_standard_deviation_and_any_other_is_draws(dataset, prior, std):
     model = npaae.AdversarialAutoencoder(hidden=(8,), prior=prior)
     run = inside(explore.page("MNIST", model, dataset))

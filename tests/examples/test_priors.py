@@ -1,7 +1,10 @@
 """priors.py: a model and a column of the figure for each distribution."""
 
 import numpy as np
+import priors
 import pytest
+
+import npaae
 
 from ..layouts import npz_layout, some_images
 from ..running import assert_refused, run_here
@@ -42,6 +45,37 @@ def test_the_test_set_is_not_used_if_settings_are_chosen(tmp_path, flags, measur
     line = ("--data-dir", path, "--epochs", 1, "--out", tmp_path / "priors.png", *flags)
     process = run_here(*line, example="priors.py")
     assert process.stdout.splitlines()[0].endswith(f" {measured} images")
+
+
+@pytest.fixture
+def first(tmp_path, monkeypatch):
+    """With some flags, the seed, the training images and the test images of the first model."""
+
+    class Begun(Exception):
+        pass
+
+    def train(model, images, *, test_images, **_):
+        raise Begun(model.seed, images, test_images)
+
+    def begin(*flags):
+        monkeypatch.setattr(npaae, "train", train)
+        path = npz_layout("x")(tmp_path, some_images((8, 8), train=60))
+        line = ("priors.py", "--data-dir", path, "--out", tmp_path / "priors.png", *flags)
+        monkeypatch.setattr("sys.argv", [*map(str, line)])
+        with pytest.raises(Begun) as begun:
+            priors.main()
+        return begun.value.args
+
+    return begin
+
+
+def test_the_models_have_the_seed_that_is_given(first):
+    assert first("--seed", 7)[0] == 7
+
+
+def test_no_image_that_is_held_out_is_trained_on(first):
+    _, images, held_out = first("--held-out")
+    assert not {image.tobytes() for image in images} & {image.tobytes() for image in held_out}
 
 
 def test_images_that_cannot_be_trained_on_are_refused_before_anything_is_made(tmp_path):

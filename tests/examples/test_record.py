@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+import record
 
 from ..running import EXAMPLES, posix, run, run_here
 
@@ -117,6 +118,13 @@ def test_the_page_says_how_often_the_test_set_was_scored():
 
 
 # The program
+
+
+def test_nothing_is_recorded_of_a_program_that_is_killed(tmp_path):
+    program = tmp_path / "killed.py"
+    program.write_text("import os\nprint('loss 0.1', flush=True)\nos.abort()\n")
+    with pytest.raises(SystemExit):
+        record.printed(str(program))
 
 
 @pytest.fixture(scope="module")

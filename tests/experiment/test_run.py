@@ -365,6 +365,17 @@ def test_a_run_that_diverged_is_not_advised_to_continue(tmp_path, capsys):
     assert "--resume" not in said
 
 
+def test_a_history_has_the_losses_of_every_phase(tmp_path):
+    model = npaae.CategoricalAutoencoder(hidden=(4,), categories=2, latent=1)
+    code = (0.0,) * model.code_size
+    record = npaae.Record(1, 0.2, 1.3, 0.8, 0.2, code, code, 1.0, 0.5, -0.25)
+    options = {"epochs": 2, "batch_size": 100, "figures": lambda run: {}}
+    with Run(tmp_path, "MNIST", model, npaae.data.mnist_sample(), **options) as run:
+        model.epoch = 1
+        run.record(record)
+    assert read_history(tmp_path, model) == [record]
+
+
 @pytest.mark.parametrize("name", npaae.data.Dataset._fields[:4])
 def test_data_that_differ_in_any_array_are_other_data(name, tmp_path):
     sample = npaae.data.mnist_sample()
