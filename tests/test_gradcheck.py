@@ -452,6 +452,17 @@ def test_float32_is_refused_where_it_jumps_on_one_side_alone():
             elementwise(lambda x: 0.1 + float((x.astype(np.float32) ** 2).sum()), x, 2 * x)
 
 
+@pytest.mark.parametrize("slope", [1, 2], ids=["of the treads", "of the whole"])
+@pytest.mark.parametrize("x", [0.5, 1.0, 2.0])
+def test_one_term_in_float32_is_refused_although_the_rest_makes_its_treads_slope(x, slope):
+    with pytest.raises(InvalidInput, match=r"^f must compute in float64"):
+        elementwise(
+            lambda x: float(np.sin(x[0]) + np.float32(np.sin(x[0]))),
+            np.array([x]),
+            np.array([slope * np.cos(x)]),
+        )
+
+
 def test_a_sum_in_float64_of_numbers_in_float32_is_refused(point):
     def f(x):
         return np.sin(1000 * x).astype(np.float32).astype(float).sum()
