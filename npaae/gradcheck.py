@@ -55,7 +55,7 @@ Randomness in f must be frozen: create a generator with the same seed in each ca
 be checked while it is on.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf, isfinite, nan, sqrt
 from typing import Any, NamedTuple, TypeAlias
@@ -367,15 +367,10 @@ class _Probe:
                 break
         if best.rounding == inf:
             raise InvalidInput("step must be large enough to change x")
-        # A spread that does not shrink with the step, and is not rounding or noise, is a kink.
-        shrinks = i + 1 < len(found) and found[i + 1].spread > 3 * best.spread
-        is_noise = i > 1 and 16 * noise[i - 2] > best.spread * best.step
-        visible = max(1e-4 * best.size, 32 * best.rounding)
-        is_kink = best.spread > visible and not (shrinks or is_noise)
         # If f changes by as much at every step, none is short enough.
         changes = [look.slope * look.step for look in found]
         is_lost = best.error > AGREEMENT and len(found) > 5 and max(changes) < 10 * min(changes)
-        if is_kink or is_lost or (i > 0 and tried[0].refutes(best)):
+        if _is_kink(tried, found[i + 1 :], i) or is_lost or (i > 0 and tried[0].refutes(best)):
             raise Kink("f has a kink at x, or varies on a scale below the smallest step")
         return best._replace(slope=found[-1].slope)
 
@@ -414,6 +409,21 @@ def _jumps(looks: list[_Look]) -> bool:
     rounding = min(look.rounding * look.step for look in looks)
     is_high = least > STAIR / (8 * EPSILON) * rounding
     return len(looks) == 3 and bool((is_same & is_high).any())
+
+
+def _is_kink(tried: Sequence[_Look], longer: Sequence[_Look], i: int) -> bool:
+    """Whether the spread of the i-th look is that of a kink.
+
+    It can be seen beside rounding. It does not shrink with the step, as that of a smooth function
+    does. It is not noise, which changes f by as much at 1/256 of the step, two looks before.
+
+    tried: the looks whose spread includes the noise. longer: those at longer steps, without it.
+    """
+    best = tried[i]
+    is_visible = best.spread > max(1e-4 * best.size, 32 * best.rounding)
+    shrinks = bool(longer) and longer[0].spread > 3 * best.spread
+    is_noise = i > 1 and 16 * tried[i - 2].spread * tried[i - 2].step > best.spread * best.step
+    return is_visible and not (shrinks or is_noise)
 
 
 def _is_staircase(f: Callable[[float], float], tread: _Look, longer: _Look) -> bool:

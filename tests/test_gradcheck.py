@@ -214,6 +214,46 @@ def test_a_staircase_is_looked_for_at_nine_places_all_along_the_longer_step():
     assert 0.1 * 32 / 10 < gaps.min() <= gaps.max() < 2 * 32 / 10
 
 
+def spread_of(spread, step=1.0, rounding=0.0):
+    return look(1.0, step)._replace(spread=spread, rounding=rounding)
+
+
+@pytest.mark.parametrize(
+    ("spread", "rounding", "expected"),
+    [
+        (1.9e-4, 0, False),  # 1e-4 of the size, which is 2
+        (2e-4, 0, False),
+        (2.1e-4, 0, True),
+        (0.31, 0.01, False),  # 32 times the rounding
+        (0.32, 0.01, False),
+        (0.325, 0.01, True),
+    ],
+)
+def test_a_kink_can_be_seen_beside_rounding(spread, rounding, expected):
+    assert gradcheck._is_kink([spread_of(spread, rounding=rounding)], [], 0) == expected
+
+
+@pytest.mark.parametrize(("longer", "expected"), [(2.9, True), (3.0, True), (3.1, False)])
+def test_a_kinks_spread_is_not_three_times_as_large_at_the_next_step(longer, expected):
+    next_steps = [spread_of(longer, 16), spread_of(99, 256)]
+    assert gradcheck._is_kink([spread_of(9), spread_of(1.0)], next_steps, 1) == expected
+    assert (
+        gradcheck._is_kink([spread_of(9), spread_of(1.0)], [spread_of(longer, 16)], 1) == expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [(15.9, True), (16.0, True), (16.5, False)],  # 16 times as much at 1/256 of the step: noise
+)
+def test_a_kink_changes_f_by_less_at_a_shorter_step(before, expected):
+    looks = [spread_of(before, 1 / 256), spread_of(99, 1 / 16), spread_of(1.0)]
+    assert gradcheck._is_kink(looks, [], 2) == expected
+    looks = [spread_of(0, 1 / 4096), *looks]
+    assert gradcheck._is_kink(looks, [], 3) == expected
+    assert gradcheck._is_kink([spread_of(99, 1 / 16), spread_of(1.0)], [], 1)
+
+
 @pytest.mark.parametrize(
     ("wide", "narrow", "places", "expected"),
     [
