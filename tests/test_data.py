@@ -467,7 +467,7 @@ def serve(tmp_path):
     def start(handler=Mirror):
         handler = partial(handler, directory=tmp_path / "mirror")
         servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
         return f"http://127.0.0.1:{servers[-1].server_port}/"
 
     yield start
