@@ -370,7 +370,7 @@ class _Probe:
         # If f changes by as much at every step, none is short enough.
         changes = [look.slope * look.step for look in found]
         is_lost = best.error > AGREEMENT and len(found) > 5 and max(changes) < 10 * min(changes)
-        if _is_kink(tried, found[i + 1 :], i) or is_lost or (i > 0 and tried[0].refutes(best)):
+        if _is_kink(found, tried, i) or is_lost or (i > 0 and tried[0].refutes(best)):
             raise Kink("f has a kink at x, or varies on a scale below the smallest step")
         return best._replace(slope=found[-1].slope)
 
@@ -411,17 +411,18 @@ def _jumps(looks: list[_Look]) -> bool:
     return len(looks) == 3 and bool((is_same & is_high).any())
 
 
-def _is_kink(tried: Sequence[_Look], longer: Sequence[_Look], i: int) -> bool:
+def _is_kink(found: Sequence[_Look], tried: Sequence[_Look], i: int) -> bool:
     """Whether the spread of the i-th look is that of a kink.
 
     It can be seen beside rounding. It does not shrink with the step, as that of a smooth function
     does. It is not noise, which changes f by as much at 1/256 of the step, two looks before.
 
-    tried: the looks whose spread includes the noise. longer: those at longer steps, without it.
+    found: the looks, from the shortest step to the longest. tried: the same, whose spread is at
+    least that of noise at their step.
     """
     best = tried[i]
     is_visible = best.spread > max(1e-4 * best.size, 32 * best.rounding)
-    shrinks = bool(longer) and longer[0].spread > 3 * best.spread
+    shrinks = i + 1 < len(found) and found[i + 1].spread > 3 * best.spread
     is_noise = i > 1 and 16 * tried[i - 2].spread * tried[i - 2].step > best.spread * best.step
     return is_visible and not (shrinks or is_noise)
 

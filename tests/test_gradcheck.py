@@ -230,16 +230,17 @@ def spread_of(spread, step=1.0, rounding=0.0):
     ],
 )
 def test_a_kink_can_be_seen_beside_rounding(spread, rounding, expected):
-    assert gradcheck._is_kink([spread_of(spread, rounding=rounding)], [], 0) == expected
+    looks = [spread_of(spread, rounding=rounding)]
+    assert gradcheck._is_kink(looks, looks, 0) == expected
 
 
 @pytest.mark.parametrize(("longer", "expected"), [(2.9, True), (3.0, True), (3.1, False)])
-def test_a_kinks_spread_is_not_three_times_as_large_at_the_next_step(longer, expected):
-    next_steps = [spread_of(longer, 16), spread_of(99, 256)]
-    assert gradcheck._is_kink([spread_of(9), spread_of(1.0)], next_steps, 1) == expected
-    assert (
-        gradcheck._is_kink([spread_of(9), spread_of(1.0)], [spread_of(longer, 16)], 1) == expected
-    )
+@pytest.mark.parametrize("rest", [[], [99]], ids=["the last", "another"])
+def test_a_kinks_spread_is_not_three_times_as_large_at_the_next_step(longer, rest, expected):
+    looks = [spread_of(spread) for spread in (99, 1, longer, *rest)]
+    assert gradcheck._is_kink(looks, looks, 1) == expected
+    assert gradcheck._is_kink(looks[1:], looks[1:], 0) == expected
+    assert gradcheck._is_kink(looks[:2], looks[:2], 1)
 
 
 @pytest.mark.parametrize(
@@ -248,10 +249,11 @@ def test_a_kinks_spread_is_not_three_times_as_large_at_the_next_step(longer, exp
 )
 def test_a_kink_changes_f_by_less_at_a_shorter_step(before, expected):
     looks = [spread_of(before, 1 / 256), spread_of(99, 1 / 16), spread_of(1.0)]
-    assert gradcheck._is_kink(looks, [], 2) == expected
+    assert gradcheck._is_kink(looks, looks, 2) == expected
     looks = [spread_of(0, 1 / 4096), *looks]
-    assert gradcheck._is_kink(looks, [], 3) == expected
-    assert gradcheck._is_kink([spread_of(99, 1 / 16), spread_of(1.0)], [], 1)
+    assert gradcheck._is_kink(looks, looks, 3) == expected
+    looks = [spread_of(99, 1 / 16), spread_of(1.0)]
+    assert gradcheck._is_kink(looks, looks, 1)
 
 
 @pytest.mark.parametrize(
