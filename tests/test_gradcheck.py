@@ -214,6 +214,14 @@ def test_a_staircase_is_looked_for_at_nine_places_all_along_the_longer_step():
     assert 0.1 * 32 / 10 < gaps.min() <= gaps.max() < 2 * 32 / 10
 
 
+def test_the_limits_of_f_on_both_sides_are_found_beside_a_slope():
+    def f(x):
+        return float(3 * x[0] + (x[0] > 0) + 2 * (x[0] < 0))
+
+    probe = gradcheck._Probe(f, np.zeros(1), np.full(1, 3.0), None)
+    np.testing.assert_allclose(probe._look(np.full(1, 0.1), 1.0).gaps, (1, 2), rtol=1e-12)
+
+
 def spread_of(spread, step=1.0, rounding=0.0):
     return look(1.0, step)._replace(spread=spread, rounding=rounding)
 
