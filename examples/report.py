@@ -83,9 +83,9 @@ def main() -> None:
     data = chooser.parse_known_args()[0].data
     latent, std = CODES[data]
     kinds = (
-        "a model that differs in one place: relu, the decoder mirrors the encoder; dropout, it is "
+        "a model that differs in one place: with relu, the decoder mirrors the encoder; with "
+        "dropout, phase 2 has it too; with one-pass, one encoder pass serves phases 2 and 3"
     )
-    kinds += "also on in phase 2; one-pass, one encoder pass serves phases 2 and 3"
     flags = training_flags(
         "report",
         epochs=50 if data == "fashion" else 100,
